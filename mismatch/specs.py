@@ -4,14 +4,19 @@ backbone supplies and a bundle carries.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from mismatch.errors import InputError
-from mismatch.reference import Reference
+from mismatch.score_specs import (
+    Calibration,
+    LongText,
+    ReviewBand,
+    ScoreKind,
+    ScoreSpec,
+    SliceThresholds,
+    Threshold,
+)
 from mismatch.spec_base import LARGEST_INTEGER, Spec, brief, check_choice
 
 __all__ = [
@@ -21,7 +26,9 @@ __all__ = [
     "Calibration",
     "HeadSpec",
     "ImageSpec",
+    "LongText",
     "ReviewBand",
+    "ScoreKind",
     "ScoreSpec",
     "SliceThresholds",
     "TextSpec",
@@ -48,20 +55,28 @@ class ImageSpec(Spec):
     `shortest` resizes the shorter side to `resize` and crops the centre; `longest` resizes the
     longer side to `size` and pads with `fill`; `squash` resizes both sides to `resize` and crops
     the centre.
+
+    `size`: pixels, side of the square that the tower sees.
+    `mean`: mean of each channel, 0..1.
+    `std`: standard deviation of each channel, 0..1.
+    `resize`: pixels, shorter side (squash: both sides) before the crop; 0: the same as size.
+    `mode`: how the image becomes a square: shortest, longest or squash, as above.
+    `crop_rounding`: of a half-pixel crop offset, round or floor: torchvision rounds, HF processors
+        floor.
+    `interpolation`: filter of the resizing: nearest, bilinear, bicubic or lanczos, as PIL's.
+    `background`: colour, 0..255, that shows through transparent pixels.
+    `fill`: colour, 0..255, of the padding in mode longest.
     """
 
-    size: int  # pixels, side of the square that the tower sees
-    mean: RGB  # of the channels, on 0..1
-    std: RGB  # of the channels, on 0..1
-    # pixels, shorter side (squash: both sides) before the crop; 0: the same as size
+    size: int
+    mean: RGB
+    std: RGB
     resize: int = 0
     mode: ResizeMode = "shortest"
-    # of a half-pixel crop offset: torchvision rounds, HF processors floor
     crop_rounding: CropRounding = "round"
     interpolation: Interpolation = "bicubic"
-    # 0..255, what shows through transparent pixels
     background: tuple[int, int, int] = (255, 255, 255)
-    fill: tuple[int, int, int] = (0, 0, 0)  # 0..255, padding of mode longest
+    fill: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         check_choice(self, "mode", ResizeMode)
@@ -98,14 +113,18 @@ class TextSpec(Spec):
 
     Cleaning: `whitespace` mends the encoding (ftfy), resolves HTML entities twice and folds white
     space; `clip` then makes it lower case; `canonicalize` drops the ASCII punctuation too.
+
+    `context_length`: most tokens of a text, special ones included.
+    `pad_id`: token with which shorter texts are padded, 0 or more.
+    `padding`: longest: a shorter L gives the same embedding; context: always pad to context_length.
+    `cleaning`: what is done to a text before the tokenizer, as above; none: nothing.
+    `tokenizer_json`: the text of a Hugging Face tokenizers file; a file of its own on disk.
     """
 
-    context_length: int  # tokens, special ones included
+    context_length: int
     pad_id: int
-    # longest: a shorter L gives the same embedding; context: always pad to context_length
     padding: Padding
-    cleaning: Cleaning = "none"  # before the tokenizer
-    # the text of a Hugging Face tokenizers file; a file of its own on disk
+    cleaning: Cleaning = "none"
     tokenizer_json: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
@@ -134,24 +153,37 @@ FEATURES = ("image-levels", "colour", "text-levels")  # both, by the names that 
 
 @dataclass(frozen=True)
 class HeadSpec(Spec):
-    """What joins an image embedding (image_dim) and a text embedding (text_dim) into one logit."""
+    """What joins an image embedding (image_dim) and a text embedding (text_dim) into one logit.
 
-    # adapter: MLPs and scaled cosine; cosine: scale and bias only; zero-shot: the plain cosine
+    `kind`: adapter: MLPs and scaled cosine; cosine: scale and bias only; zero-shot: the plain
+        cosine.
+    `image_dim`: width of an image embedding.
+    `text_dim`: width of a text embedding.
+    `common_dim`: width in which adapter compares; image_dim where both widths are equal.
+    `hidden_dim`: width of adapter's hidden layers.
+    `dropout`: 0..1, of adapter in training only.
+    `image_features`: of IMAGE_FEATURES, adapter; files of earlier versions, which lack these
+        fields, mean none and 1 member.
+    `image_features_dim`: width of these together.
+    `text_features`: of TEXT_FEATURES, adapter.
+    `text_features_dim`: width of these together.
+    `normalisation`: of what adapter is given: a LayerNorm, or mean and spread over the training
+        rows (standard).
+    `members`: adapters side by side, whose cosines are averaged.
+    """
+
     kind: HeadKind
     image_dim: int
     text_dim: int
-    common_dim: int = 512  # width in which adapter compares; image_dim where both widths are equal
-    hidden_dim: int = 512  # width of adapter's hidden layers
-    dropout: float = 0.1  # 0..1, adapter, training only
-    # of IMAGE_FEATURES, adapter; files of earlier versions, which lack these fields, mean none and
-    # 1 member
+    common_dim: int = 512
+    hidden_dim: int = 512
+    dropout: float = 0.1
     image_features: tuple[str, ...] = ()
-    image_features_dim: int = 0  # width of these together
-    text_features: tuple[str, ...] = ()  # of TEXT_FEATURES, adapter
+    image_features_dim: int = 0
+    text_features: tuple[str, ...] = ()
     text_features_dim: int = 0
-    # of what adapter is given: a LayerNorm, or mean and spread over the training rows (standard)
     normalisation: Normalisation = "layer"
-    members: int = 1  # adapters side by side, whose cosines are averaged
+    members: int = 1
 
     def __post_init__(self) -> None:
         check_choice(self, "kind", HeadKind)
@@ -204,174 +236,3 @@ def _check_sizes(head: HeadSpec) -> None:
         raise InputError(f"HeadSpec.members is {head.members}; up to {MOST_MEMBERS} are possible")
     if not 0 <= head.dropout <= 1:
         raise InputError(f"HeadSpec.dropout is {head.dropout}; a share from 0 to 1 is needed")
-
-
-CalibrationKind = Literal["temperature", "platt", "piecewise"]
-
-
-@dataclass(frozen=True)
-class Calibration(Spec):
-    """probability = sigmoid(bend(slope · logit + intercept)).
-
-    `temperature` has no intercept, `platt` both; `piecewise` bends the log-odds along straight
-    lines between knots, the outer ones going on without end.
-    """
-
-    slope: float  # > 0, so that ranks stay
-    intercept: float
-    rows: int  # validation rows that it was fitted on
-    # files of earlier versions, which lack this and the next two, mean platt
-    kind: CalibrationKind = "platt"
-    knots: tuple[float, ...] = ()  # log-odds before the bend, rising; piecewise only
-    bent: tuple[float, ...] = ()  # log-odds after it, at the knots, rising too
-
-    def __post_init__(self) -> None:
-        check_choice(self, "kind", CalibrationKind)
-        if (
-            (self.kind == "piecewise") != (len(self.knots) > 1)
-            or len(self.knots) != len(self.bent)
-            or not self.slope > 0
-        ):
-            raise InputError(
-                f"a {self.kind} calibration of slope {self.slope} has {len(self.knots)} knots and"
-                f" {len(self.bent)} values; calibrate again"
-            )
-        if not all(a < b for line in (self.knots, self.bent) for a, b in pairwise(line)):
-            raise InputError(
-                "the knots of a calibration and their values must rise; calibrate again"
-            )
-
-
-@dataclass(frozen=True)
-class Threshold(Spec):
-    """A decision threshold and where it came from."""
-
-    value: float  # on similarity_score: probability 0..1, or cosine -1..1 for zero-shot
-    objective: str  # what it maximises or keeps, as `evaluation.objectives` writes it
-    rows: int  # validation rows that it was chosen on
-    date: str  # ISO 8601, UTC
-
-
-@dataclass(frozen=True)
-class ReviewBand(Spec):
-    """low <= similarity_score < high: a person should look."""
-
-    low: float  # on similarity_score
-    high: float
-    rows: int = 0  # validation rows that it was chosen on; 0: given by hand
-    # share of errors, at most, on each side of the band, that it was chosen for
-    max_risk: float | None = None
-
-    def __post_init__(self) -> None:
-        if not -math.inf < self.low <= self.high < math.inf:
-            raise InputError(
-                f"a review band from {self.low} to {self.high} is none; give the lower score first"
-            )
-
-    def __contains__(self, score: float) -> bool:
-        return self.low <= score < self.high
-
-    def holds_threshold(self, threshold: float) -> bool:
-        """Return whether all scores below the band are mismatches by this threshold, and all from
-        its end on matches.
-
-        Only then are the decisions outside the band those that it was chosen for.
-        """
-        return self.low <= threshold <= self.high
-
-    def check_thresholds(self, thresholds: Iterable[float], option: str = "review_band") -> None:
-        """Refuse a band, given as this `option`, that does not hold one of the thresholds in use:
-        InputError.
-        """
-        for threshold in thresholds:
-            if not self.holds_threshold(threshold):
-                raise InputError(
-                    f"`{option}` from {self.low:g} to {self.high:g} does not hold the threshold"
-                    f" {threshold:.4f}, by which the rows outside of it are decided; pass one that"
-                    " does",
-                    option=option,
-                )
-
-
-@dataclass(frozen=True)
-class SliceThresholds(Spec):
-    """Thresholds of their own for some values of a column, such as languages or categories; any
-    other value has the model's.
-    """
-
-    column: str
-    values: dict[str, float]  # value of the column → threshold on similarity_score
-    rows: dict[str, int]  # that each was chosen on
-
-
-ScoreKind = Literal["probability", "cosine"]
-LongText = Literal["truncate", "chunk", "chunk-mean"]
-
-
-@dataclass(frozen=True)
-class ScoreSpec(Spec):
-    """How logits become `similarity_score`, and from where on that is a match.
-
-    `long_text` says what becomes of a text that is longer than the text tower's context: `truncate`
-    scores it without its end; the others cut it into pieces that fit and score each, and the worst
-    piece decides (`chunk`), or the mean of their logits (`chunk-mean`).
-    """
-
-    kind: ScoreKind
-    # used where none is stored: 0.5 for a trained model, the backbone's own for zero-shot
-    default_threshold: float
-    calibration: Calibration | None = None
-    threshold: Threshold | None = None
-    # files of earlier versions, which lack this and the next four, mean truncate and none
-    long_text: LongText = "truncate"
-    review: ReviewBand | None = None
-    slices: SliceThresholds | None = None
-    earlier: tuple[Threshold, ...] = ()  # thresholds that were stored before, the oldest first
-    reference: Reference | None = None  # bundles that were exported with --verify-csv
-
-    def __post_init__(self) -> None:
-        check_choice(self, "kind", ScoreKind)
-        check_choice(self, "long_text", LongText)
-        if self.review is not None and self.slices is not None:
-            raise InputError(
-                "a review band and thresholds by slice don't go together; store one of the two"
-            )
-
-    @property
-    def threshold_in_use(self) -> float:
-        """Return the stored threshold, else the default one."""
-        return self.default_threshold if self.threshold is None else self.threshold.value
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
-        """Rebuild from `to_dict`."""
-        cls._check_object(data)
-        parts: dict[str, Any] = {
-            name: kind.from_dict(data[name])
-            for name, kind in _PARTS.items()
-            if data.get(name) is not None
-        }
-        earlier = data.get("earlier", ())
-        if not isinstance(earlier, list | tuple):
-            raise InputError(f"{cls.__name__}.earlier is {brief(earlier)}; a list is needed")
-        parts["earlier"] = tuple(Threshold.from_dict(one) for one in earlier)
-        return super().from_dict(data, **parts | more)
-
-    def with_threshold(self, threshold: Threshold) -> Self:
-        """Return the same with another threshold; the one so far is remembered, with its date, rows
-        and objective.
-        """
-        return replace(
-            self,
-            threshold=threshold,
-            earlier=self.earlier if self.threshold is None else (*self.earlier, self.threshold),
-        )
-
-
-_PARTS: dict[str, type[Spec]] = {
-    "calibration": Calibration,
-    "threshold": Threshold,
-    "review": ReviewBand,
-    "slices": SliceThresholds,
-    "reference": Reference,
-}

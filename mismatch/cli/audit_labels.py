@@ -28,7 +28,7 @@ __all__ = ["command"]
     option("--seed", SEED, 0),
     option("--cache", click.Path(path_type=Path, file_okay=False), metavar="DIR"),
 )
-def command(model: str, rows: Path, output: Path, **options: Any) -> None:
+def command(model: str, rows: Path, output: Path, report: Path | None, **options: Any) -> None:
     """Rank the rows of a labelled file by how probably their label is wrong (1 = the text describes
     the image).
 
@@ -50,10 +50,9 @@ def command(model: str, rows: Path, output: Path, **options: Any) -> None:
     """
     from mismatch.jobs.audit_labels import audit_labels
 
-    audit = audit_labels(model, rows, output, **options)
+    audit = audit_labels(model, rows, output, report=report, **options)
     echo_lines(audit.summary())
     for line in audit.first_lines():
         click.echo(line)
-    report = options["report"]
     pictures = f", pictures to {report}" if report else ""
     click.echo(f"{audit.written:,} rows written to {output}{pictures}")

@@ -24,7 +24,9 @@ __all__ = ["command"]
     choice("--objective", ("accuracy", "f1", "balanced-accuracy", "mcc")),
     *fitting_options(4, "Of folds and resamples."),
 )
-def command(model: str, rows: Path, as_json: bool, **options: Any) -> None:
+def command(
+    model: str, rows: Path, output: Path | None, dry_run: bool, as_json: bool, **options: Any
+) -> None:
     """Fit probabilities and a threshold to one's own labelled rows, without training: of a trained
     model, a bundle, or a raw backbone (FAMILY:MODEL).
 
@@ -41,8 +43,15 @@ def command(model: str, rows: Path, as_json: bool, **options: Any) -> None:
     """
     from mismatch.jobs.calibrate import calibrate
 
-    calibrate(model, rows, before_storing=partial(echo_result, as_json=as_json), **options)
-    if options["dry_run"]:
+    calibrate(
+        model,
+        rows,
+        output=output,
+        dry_run=dry_run,
+        before_storing=partial(echo_result, as_json=as_json),
+        **options,
+    )
+    if dry_run:
         click.echo("nothing stored: --dry-run", err=True)
     else:
-        click.echo(f"stored in {options['output'] or model}", err=True)
+        click.echo(f"stored in {output or model}", err=True)

@@ -35,7 +35,7 @@ __all__ = ["command"]
     shared.SAFE_CSV,
     flag("--json as_json"),
 )
-def command(model: str, rows: Path, as_json: bool, **options: Any) -> None:
+def command(model: str, rows: Path, report: Path | None, as_json: bool, **options: Any) -> None:
     """Measure a model on labelled rows: accuracy, precision, recall, F1, AUROC, calibration and
     more, each with its bootstrap interval.
 
@@ -60,8 +60,7 @@ def command(model: str, rows: Path, as_json: bool, **options: Any) -> None:
     from mismatch.jobs.evaluate import evaluate
 
     run = shlex.join(["mismatch", *sys.argv[1:]])
-    result = evaluate(model, rows, command=run, **options)
+    result = evaluate(model, rows, command=run, report=report, **options)
     echo_result(result, as_json=as_json)
-    if options["report"] is not None:
-        folder = options["report"]
-        click.echo(f"report.html, report.json and predictions.csv written to {folder}", err=True)
+    if report is not None:
+        click.echo(f"report.html, report.json and predictions.csv written to {report}", err=True)

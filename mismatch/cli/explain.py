@@ -50,7 +50,15 @@ def _file_or_folder(word: str) -> Path:
     SLICE_VALUE,
     shared.LONG_TEXT,
 )
-def command(model: str, rows: Path | None, as_json: bool, **options: Any) -> None:
+def command(
+    model: str,
+    rows: Path | None,
+    image: Path | None,
+    text: str | None,
+    slice_value: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Say which words of a text don't fit its image (--image, --text), or those of the worst rows
     of a file (--csv).
 
@@ -70,24 +78,23 @@ def command(model: str, rows: Path | None, as_json: bool, **options: Any) -> Non
     """
     from mismatch.jobs.explain_rows import explain_pair, explain_rows
 
-    output = options["output"]
-    one = options["image"] is not None or options["text"] is not None
+    one = image is not None or text is not None
     if one == (rows is not None):
         raise click.UsageError(
             "give either --image and --text for one pair, or --csv for the worst rows of a file"
         )
     if one:
-        check_pair(options)
+        image_and_text = check_pair(image, text, options)
         del options["worst"]
-        pair = explain_pair(model, **options)
+        pair = explain_pair(model, *image_and_text, slice_value=slice_value, **options)
         _show([(None, pair)], pair.to_dict() if as_json else None)
     else:
-        check_rows(options)
+        check_rows(slice_value)
         result = explain_rows(model, rows, **options)
         found = [(row.line, row.explanation) for row in result.explanations]
         _show(found, result.to_dict()["explanations"] if as_json else None)
-    if output is not None:
-        click.echo(f"written to {output}", err=True)
+    if options["output"] is not None:
+        click.echo(f"written to {options['output']}", err=True)
 
 
 def _show(found: Sequence[tuple[int | None, Explanation]], data: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -33,23 +34,26 @@ PLAIN = {
 )
 
 
-def check_pair(options: Mapping[str, Any]) -> None:
-    """Raise UsageError for options that don't go with one pair, before a model is loaded."""
-    missing = [name for name in ("image", "text") if options[name] is None]
-    if missing:
-        raise click.UsageError(f"--image and --text go together; --{missing[0]} is missing")
+def check_pair(
+    image: Path | None, text: str | None, options: Mapping[str, Any]
+) -> tuple[Path, str]:
+    """Return the image and the text; UsageError, before a model is loaded, where one is missing, or
+    for options that don't go with one pair.
+    """
+    if image is None or text is None:
+        missing = "image" if image is None else "text"
+        raise click.UsageError(f"--image and --text go together; --{missing} is missing")
     if any(options[name] != default for name, default in PLAIN.items()):
         raise click.UsageError(
             "--image-column, --text-column, --label-column, --label-map and --multi-image go with"
             " --csv"
         )
+    return image, text
 
 
-def check_rows(options: dict[str, Any]) -> None:
-    """Raise UsageError for an option that goes with one pair only; take those of pairs away."""
-    if options["slice_value"] is not None:
+def check_rows(slice_value: str | None) -> None:
+    """Raise UsageError for an option that goes with one pair only."""
+    if slice_value is not None:
         raise click.UsageError(
             "--slice-value goes with --image and --text; rows have their value in a column"
         )
-    for name in ("image", "text", "slice_value"):
-        del options[name]

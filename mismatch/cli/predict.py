@@ -44,7 +44,15 @@ RAY = ("actors", "ray_address", "block_rows")
     shared.SAFE_CSV,
     flag("--keep-columns"),
 )
-def command(model: str, rows: Path | Remote | None, output: str, **options: Any) -> None:
+def command(
+    model: str,
+    rows: Path | Remote | None,
+    image: Path | None,
+    text: str | None,
+    slice_value: str | None,
+    output: str,
+    **options: Any,
+) -> None:
     """Score one pair (--image, --text), a CSV of pairs (--csv) or a folder of images with titles
     (--images).
 
@@ -66,16 +74,17 @@ def command(model: str, rows: Path | Remote | None, output: str, **options: Any)
     --top: Only the N rows that --sort score puts first, which it implies.
     --keep-columns: Copy the CSV's other columns behind the scores, a `status` as `input_status`.
     """
-    one = options["image"] is not None or options["text"] is not None
+    one = image is not None or text is not None
     if (one, rows is not None, options["images"] is not None).count(True) != 1:
         raise click.UsageError(
             "give either --image and --text for one pair, or --csv or --images for many"
         )
     if one:
         _check(output, options)
-        _predict_pair(model, options)
+        pair = check_pair(image, text, options)
+        _predict_pair(model, pair, slice_value, options)
         return
-    check_rows(options)
+    check_rows(slice_value)
     from mismatch.jobs.predict_file import predict_file, summary_line
 
     result = predict_file(model, rows, output, **options)
@@ -88,7 +97,6 @@ def _check(output: str, options: dict[str, Any]) -> None:
         raise click.UsageError(
             "--titles goes with --images, the folder that its names are relative to"
         )
-    check_pair(options)
     if options["engine"] == "ray":
         raise click.UsageError("--engine ray goes with --csv and --images")
     if any(options[name] for name in MANY) or output != STANDARD_OUTPUT:
@@ -96,12 +104,14 @@ def _check(output: str, options: dict[str, Any]) -> None:
         raise click.UsageError(f"--output, {names} go with --csv and --images; one pair is printed")
 
 
-def _predict_pair(model: str, options: dict[str, Any]) -> None:
+def _predict_pair(
+    model: str, pair: tuple[Path, str], slice_value: str | None, options: dict[str, Any]
+) -> None:
     from mismatch.jobs.predict_pair import predict_pair
 
     for name in (*MANY, *RAY, "engine", "images", "titles"):
         del options[name]
-    result = predict_pair(model, **options)
+    result = predict_pair(model, *pair, slice_value=slice_value, **options)
     click.echo("\n".join(result.summary()))
     if result.note is not None:
         echo_lines([result.note], err=True)

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Unpack
@@ -24,7 +24,7 @@ from mismatch.io.atomic import write_json
 from mismatch.io.outputs import OutputKind, check_outputs, json_report, page
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory
-from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
+from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
 from mismatch.jobs.results import Result
 from mismatch.jobs.row_tables import check_table, rejected_header, rejected_values, row_table
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
@@ -68,10 +68,18 @@ class FixedRows:
 
 @dataclass(frozen=True, repr=False)
 class AuditReport(Audit, Result):
-    """What was found in all rows: `ok`, `findings`, `files`, `warnings`."""
+    """What was found in all rows. `ok` says whether all can be used, `findings` what is wrong.
 
-    complete: bool = True  # whether the extra [audit] is installed; else less was looked for
-    fixed: FixedRows | None = None  # what `fix` has written
+    `files`: what was found in each file.
+    `warnings`: sentences about the files together.
+    `broken`: images that can't be read → why.
+    `leaks`: numbers of two files → near-duplicates of the second's images in the first.
+    `complete`: whether the extra [audit] is installed; else less was looked for.
+    `fixed`: what `fix` has written; None without it.
+    """
+
+    complete: bool = True
+    fixed: FixedRows | None = None
 
     @property
     def findings(self) -> list[AuditFinding]:
@@ -127,13 +135,13 @@ def audit(
 
     Raises InputError for a file that can't be opened; rows that can't be used are in the report.
     """
-    check_options(options, ROW_DEFAULTS)
+    settings = RowSettings.of(options)
     _check(rows, max_problems)
     reports = [Path(report)] if isinstance(report, (str, Path)) else [Path(one) for one in report]
     target = None if fix is None else Path(fix)
     complete = all(find_spec(name) for name in AUDIT)
     with ExitStack() as stack:
-        sources = _opened(stack, rows, options)
+        sources = _opened(stack, rows, settings)
         _check_files(sources, reports, target, overwrite=overwrite)
         for path in (*reports, *([] if target is None else [target])):
             stack.enter_context(lock_file(path))
@@ -167,12 +175,12 @@ def _check(rows: Sequence[RowsLike], max_problems: int) -> None:
         raise InputError(f"`max_problems` is {max_problems!r}; a whole number from 1 on is needed")
 
 
-def _opened(stack: ExitStack, rows: Sequence[RowsLike], options: RowOptions) -> list[RowSource]:
+def _opened(stack: ExitStack, rows: Sequence[RowsLike], settings: RowSettings) -> list[RowSource]:
     """Return all rows as files. One pool decodes the images of all of them, if any."""
     sources = []
     for source in rows:
-        sources.append(stack.enter_context(open_rows(source, options, absolute_images=True)))
-        options = {**options, "isolate_decoding": False}
+        sources.append(stack.enter_context(open_rows(source, settings, absolute_images=True)))
+        settings = replace(settings, isolate_decoding=False)
     return sources
 
 

@@ -29,11 +29,10 @@ from mismatch.jobs.kept_pictures import kept_picture, temporary_folder
 from mismatch.jobs.label_audit import MOST_PICTURES, PAGE, LabelAudit
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.options import (
-    MODEL_DEFAULTS,
-    ROW_DEFAULTS,
     ModelRowOptions,
+    ModelRowSettings,
+    ModelSettings,
     RowSource,
-    check_options,
     open_rows,
 )
 from mismatch.jobs.row_tables import check_table, row_table
@@ -128,7 +127,7 @@ def audit_labels(
     Raises InputError for rows that are too few or have one label, MissingExtraError without the
     extras [train] and [audit].
     """
-    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    settings = ModelRowSettings.of(options)
     if not isinstance(model, (str, os.PathLike)):
         raise InputError(
             "only a model's towers are used; give `model` by its folder or name, not loaded"
@@ -140,7 +139,7 @@ def audit_labels(
         safe_csv=safe_csv,
     )
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(rows, options))
+        source = stack.enter_context(open_rows(rows, settings))
         outputs.check(source)
         for path in (outputs.output, outputs.report):
             if path is not None:
@@ -148,7 +147,7 @@ def audit_labels(
         require_cleanlab()  # before minutes are spent
         labelled = _labelled_rows(source)
         plan = _Plan(folds, repeats, seed, cache)
-        audit = _audited(str(model), source, labelled, plan, options)
+        audit = _audited(str(model), source, labelled, plan, settings)
         temporary = temporary_folder(rows, source)
         if temporary is not None:
             audit = _with_pictures(audit, top or MOST_PICTURES, temporary)
@@ -177,10 +176,10 @@ def _labelled_rows(source: RowSource) -> list[Row]:
 
 
 def _audited(
-    model: str, source: RowSource, rows: list[Row], plan: _Plan, options: ModelRowOptions
+    model: str, source: RowSource, rows: list[Row], plan: _Plan, settings: ModelSettings
 ) -> LabelAudit:
     """Embed the rows, train heads without each fold, and rank the rows by what they say."""
-    embedder, embedded = _embedded(model, source, rows, plan, options)
+    embedder, embedded = _embedded(model, source, rows, plan, settings)
     fitted = _fitted(embedder, embedded, plan)
     labels = embedded.pairs.labels.astype(int)
     engine = embedder.engine
@@ -209,7 +208,7 @@ def _audited(
 
 
 def _embedded(
-    model: str, source: RowSource, rows: list[Row], plan: _Plan, options: ModelRowOptions
+    model: str, source: RowSource, rows: list[Row], plan: _Plan, settings: ModelSettings
 ) -> tuple[Embedder, EmbeddedRows]:
     """Return the model's towers, and what they make of the rows."""
     try:
@@ -217,16 +216,14 @@ def _embedded(
         from mismatch.training.feeds.prepare import default_cache
     except ModuleNotFoundError as error:
         raise MissingExtraError("auditing labels", "train") from error
-    embedder = open_embedder(
-        model, provider=options.get("provider", "auto"), threads=options.get("threads")
-    )
+    embedder = open_embedder(model, provider=settings.provider, threads=settings.threads)
     embedded = embedder.embed(
         source.name,
         rows,
         source.base,
         plan.cache or default_cache(),
-        workers=options.get("num_workers"),
-        batch_size=options.get("batch_size", MODEL_DEFAULTS["batch_size"]),
+        workers=settings.num_workers,
+        batch_size=settings.batch_size,
         progress=progress,
     )
     return embedder, embedded

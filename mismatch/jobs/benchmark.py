@@ -17,7 +17,7 @@ from mismatch.evaluation.speed import BenchmarkPlan, Contender, measure, turns
 from mismatch.io.atomic import write_json
 from mismatch.io.outputs import check_outputs, json_report
 from mismatch.jobs.locking import lock_file
-from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
+from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
 from mismatch.jobs.results import Result
 from mismatch.progress import progress
 from mismatch.reports.benchmark_lines import benchmark_lines
@@ -31,12 +31,18 @@ REPORT = json_report("a benchmark", ("machine", "models", "settings"))
 
 @dataclass(frozen=True)
 class BenchmarkResult(Result):
-    """Figures of each model; each table has a row a case, and ratios to the first model's."""
+    """Figures of each model; each table has a row a case, and ratios to the first model's.
 
-    machine: dict[str, Any]  # cpu, instructions, cpus, python
-    models: list[dict[str, Any]]  # letter, model, engine
-    settings: dict[str, Any]  # batch_sizes, repeats, provider, threads, csv
-    tables: list[dict[str, Any]]  # name, case, unit, rows: case, figures, ratios
+    `machine`: cpu, instructions, cpus, python.
+    `models`: letter, model, engine.
+    `settings`: batch_sizes, repeats, provider, threads, csv.
+    `tables`: name, case, unit, rows: case, figures, ratios.
+    """
+
+    machine: dict[str, Any]
+    models: list[dict[str, Any]]
+    settings: dict[str, Any]
+    tables: list[dict[str, Any]]
 
     def summary(self) -> list[str]:
         """Return it as lines of Markdown."""
@@ -67,12 +73,12 @@ def benchmark(
     Raises InputError for rows that can't be used, CheckpointError for what can't be opened or
     written.
     """
-    check_options(options, ROW_DEFAULTS)
+    settings = RowSettings.of(options)
     names = [models] if isinstance(models, (str, Path)) else list(models)
-    _check(names, rows, batch_sizes, repeats, options)
+    _check(names, rows, batch_sizes, repeats, settings)
     target = None if json_file is None else Path(json_file)
     with ExitStack() as stack:
-        source = None if rows is None else stack.enter_context(open_rows(rows, options))
+        source = None if rows is None else stack.enter_context(open_rows(rows, settings))
         if target is not None:
             _check_target(target, source)
             stack.enter_context(lock_file(target))
@@ -99,11 +105,11 @@ def _check(
     rows: RowsLike | None,
     batch_sizes: Sequence[int],
     repeats: int,
-    options: RowOptions,
+    settings: RowSettings,
 ) -> None:
     if not models:
         raise InputError("`models` is empty; give one or more")
-    if options.get("image_base_path") and rows is None:
+    if settings.image_base_path and rows is None:
         raise InputError("`image_base_path` goes with `rows`")
     wrong = [size for size in batch_sizes if not 1 <= size <= LARGEST_BATCH]
     if wrong or not batch_sizes:

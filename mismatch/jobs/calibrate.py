@@ -29,10 +29,8 @@ from mismatch.io.outputs import refuse_model_folder
 from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
 from mismatch.jobs.locking import lock_folder, lock_score
 from mismatch.jobs.options import (
-    MODEL_DEFAULTS,
-    ROW_DEFAULTS,
     ModelRowOptions,
-    check_options,
+    ModelRowSettings,
     model_name,
     open_predictor,
     open_rows,
@@ -73,19 +71,32 @@ class Point:
 
 @dataclass(frozen=True)
 class CalibrationResult(Result):
-    """A calibration with its threshold, and how good both are."""
+    """A calibration with its threshold, and how good both are.
 
-    model: str  # folder or name, as given
-    rows: int  # labelled ones that could be scored
-    matches: int  # of them
-    auroc: float  # 0..1; a calibration doesn't change it
+    `model`: folder or name, as given.
+    `rows`: labelled ones that could be scored.
+    `matches`: those of `rows` with label 1.
+    `auroc`: 0..1; a calibration doesn't change it.
+    `calibration`: slope, intercept and knots, as they are stored.
+    `threshold`: the new threshold, on the calibrated probability 0..1.
+    `before`: log_loss, brier and ece as the model was; nan for raw cosines.
+    `after`: the same figures of the calibrated model, on rows that the fit has not seen.
+    `figures`: accuracy, precision, recall and F1, 0..1, to expect of new rows.
+    `points`: the probability, 0..1, and its interval at some logits.
+    `level`: level of the intervals, 0.5..0.999.
+    """
+
+    model: str
+    rows: int
+    matches: int
+    auroc: float
     calibration: Calibration
     threshold: Threshold
-    before: dict[str, float]  # log_loss, brier and ece as the model was; nan for raw cosines
-    after: dict[str, float]  # of rows that the fit has not seen
-    figures: dict[str, Figure]  # accuracy, precision, recall and F1 to expect of new rows
+    before: dict[str, float]
+    after: dict[str, float]
+    figures: dict[str, Figure]
     points: list[Point]
-    level: float  # of the intervals, 0.5..0.999
+    level: float
 
     def summary(self) -> list[str]:
         """Return it for people, a line each."""
@@ -139,16 +150,16 @@ def calibrate(
     Raises InputError for rows that can't be used, CheckpointError where nothing can be stored, as
     in a folder that holds another model by now than a `Predictor` that was loaded from it.
     """
-    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    settings = ModelRowSettings.of(options)
     fit = _Fit(kind, objective, level, seed)
     target = None if output is None else Path(output)
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(rows, options))
+        source = stack.enter_context(open_rows(rows, settings))
         check_labels(source)
         name = model_name(model)
         if not dry_run:
             _lock_target(stack, name, target)
-        predictor = open_predictor(model, options)
+        predictor = open_predictor(model, settings)
         update = ScoreUpdate(predictor, None if dry_run else _folder(name, target), rescaled=True)
         labelled = score_labelled(predictor, source, min_rows=min_rows)
         before = update.before

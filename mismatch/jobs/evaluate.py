@@ -46,11 +46,10 @@ from mismatch.jobs.labelled_rows import Labelled, check_labels, score_all
 from mismatch.jobs.locking import lock_folder
 from mismatch.jobs.long_texts import long_texts_note
 from mismatch.jobs.options import (
-    MODEL_DEFAULTS,
-    ROW_DEFAULTS,
     ModelRowOptions,
+    ModelRowSettings,
+    ModelSettings,
     RowSource,
-    check_options,
     model_name,
     open_predictor,
     open_rows,
@@ -95,7 +94,7 @@ class _Wanted:
     kind_column: str | None
     stress: StressPlan | None
     command: str
-    options: ModelRowOptions = field(repr=False)
+    settings: ModelSettings = field(repr=False)
 
     def columns(self) -> list[str]:
         """Return the columns that are needed with image, text and label."""
@@ -140,13 +139,13 @@ def evaluate(
 
     Raises InputError for rows that can't be used, and where not one could be scored.
     """
-    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    settings = ModelRowSettings.of(options)
     if safe_csv and report is None:
         raise InputError("`safe_csv` goes with `report`, where predictions.csv is")
     if brand_column is not None and not stress:
         raise InputError("`brand_column` goes with `stress`")
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(rows, options))
+        source = stack.enter_context(open_rows(rows, settings))
         wanted = _Wanted(
             threshold=threshold,
             review_band=review_band,
@@ -155,7 +154,7 @@ def evaluate(
             kind_column=kind_column or _kind_column(source),
             stress=StressPlan(stress_rows, brand_column, seed) if stress else None,
             command=command,
-            options=options,
+            settings=settings,
         )
         check_labels(source, wanted.columns())
         folder = None if report is None else Path(report)
@@ -198,14 +197,14 @@ def _predictors(
     """Open the models, both before a row is scored: a wrong name costs no time."""
     predictor = open_predictor(
         model,
-        wanted.options,
+        wanted.settings,
         threshold=wanted.threshold,
         review_band=wanted.review_band,
         long_text=wanted.long_text,
     )
     if against is None or isinstance(against, Predictor):
         return predictor, against
-    return predictor, open_predictor(against, wanted.options, long_text=wanted.long_text)
+    return predictor, open_predictor(against, wanted.settings, long_text=wanted.long_text)
 
 
 def _make_folder(folder: Path) -> None:

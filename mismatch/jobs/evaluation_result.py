@@ -53,34 +53,61 @@ class Provenance(TypedDict):
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(Result):
-    """How good a model is on labelled rows."""
+    """How good a model is on labelled rows.
 
-    model: str  # folder or name, as given
+    `model`: folder or name, as given.
+    `engine`: what ran the model, as the engine describes itself: provider, precision and more.
+    `csv`: the rows, as given.
+    `image_base_path`: folder that image paths are relative to; "": the working directory.
+    `rows`: labelled rows of the file; `scored` and `unscorable` together.
+    `scored`: rows that have a score; all figures are of these.
+    `unscorable`: rows whose image or text can't be used.
+    `first_unscorable`: line and status of the first ten rows that can't be used.
+    `long_text`: what became of texts over the context: truncate, chunk or chunk-mean.
+    `long_texts`: texts over the backbone's context.
+    `truncated_texts`: texts that were scored without their end.
+    `threshold`: the one that decided, and where it came from.
+    `metrics`: accuracy, auroc, precision …, 0..1; nan for what does not exist.
+    `intervals`: bounds of each metric, by the bootstrap.
+    `bootstrap`: how the intervals were drawn: level 0..1, and whether whole images were.
+    `slices`: column → value → figures of its rows; empty without `slices`.
+    `kinds`: kind of mismatch → figures, against all matches.
+    `review`: the review band, and what it leaves to the model; None without one.
+    `blind`: AUROC, 0..1, that the text alone and the image alone reach; 0.5 is chance.
+    `stress`: how decisions follow or withstand changes; None unless asked for.
+    `provenance`: date, command, versions and digests, to repeat the measurement.
+    `against`: paired differences from another model; None without one.
+    `errors`: the surest 24 rows of each kind: `missed`, mismatches taken for matches, and `alarms`,
+        the reverse.
+    `decisions`: score, label and decision of all scored rows.
+    `long_text_note`: a sentence about long texts; None where there were none.
+    """
+
+    model: str
     engine: dict[str, str]
-    csv: str  # the rows, as given
+    csv: str
     image_base_path: str
     rows: int
-    scored: int  # of the rows; all figures are of these
+    scored: int
     unscorable: int
-    first_unscorable: list[dict[str, Any]]  # line and status of the first ten
+    first_unscorable: list[dict[str, Any]]
     long_text: LongText
-    long_texts: int  # over the backbone's context
-    truncated_texts: int  # that were scored without their end
+    long_texts: int
+    truncated_texts: int
     threshold: ThresholdInUse
-    metrics: dict[str, Any]  # accuracy, auroc, precision …, 0..1; nan for what does not exist
-    intervals: dict[str, Interval]  # of the metrics
+    metrics: dict[str, Any]
+    intervals: dict[str, Interval]
     bootstrap: Bootstrap
-    slices: dict[str, dict[str, SliceFigures]]  # column → value → figures
-    kinds: dict[str, SliceFigures]  # kind of mismatch → figures, against all matches
-    review: Reviewed | None  # None without a review band
+    slices: dict[str, dict[str, SliceFigures]]
+    kinds: dict[str, SliceFigures]
+    review: Reviewed | None
     blind: Baselines
-    stress: Stressed | None  # None unless asked for
+    stress: Stressed | None
     provenance: Provenance
-    against: Comparison | None  # None without another model
-    # `missed`: mismatches taken for matches; `alarms`: the reverse; the surest 24 of each
+    against: Comparison | None
     errors: dict[ErrorKind, list[WrongRow]]
-    decisions: Decisions  # all scored rows
-    long_text_note: str | None  # a sentence about long texts; None where there were none
+    decisions: Decisions
+    long_text_note: str | None
 
     def __repr__(self) -> str:
         facts = [f"model={self.model!r}", f"scored={self.scored}"]

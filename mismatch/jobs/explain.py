@@ -15,10 +15,8 @@ from mismatch.runtime.preprocess import ImageSource
 __all__ = ["Explanation", "explain"]
 
 
-class Explanation(Findings):
-    """What the model says of a pair, and what that hangs on. All of it is the model's view, which
-    may be wrong.
-    """
+class Explanation(Findings):  # noqa: D101  its base's
+    __doc__ = Findings.__doc__
 
     def _repr_html_(self) -> str:
         from mismatch.reports.explanation import explanation_fragment

@@ -18,11 +18,9 @@ from mismatch.jobs.explain import Explanation, explain
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.jobs.locking import lock_file, lock_folder
 from mismatch.jobs.options import (
-    MODEL_DEFAULTS,
-    ROW_DEFAULTS,
     ModelRowOptions,
+    ModelRowSettings,
     RowSource,
-    check_options,
     isolated_decoding,
     open_predictor,
     open_rows,
@@ -47,9 +45,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RowExplanation(Result):
-    """A row and its explanation."""
+    """A row and its explanation.
 
-    line: int  # of the file, counted from 1; of rows in memory their number and one
+    `line`: of the file, counted from 1; of rows in memory their number and one.
+    `explanation`: which words don't fit, and what that hangs on.
+    """
+
+    line: int
     explanation: Explanation
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,11 +64,16 @@ class RowExplanation(Result):
 
 @dataclass(frozen=True)
 class ExplainRowsResult(Result):
-    """The worst rows, the worst first."""
+    """The worst rows, the worst first.
 
-    rows: int  # that were read
-    failed: int  # of them: could not be scored
-    explanations: tuple[RowExplanation, ...]  # none where no row is scored against its label
+    `rows`: rows that were read.
+    `failed`: rows that could not be scored.
+    `explanations`: of the worst rows; none where no row is scored against its label.
+    """
+
+    rows: int
+    failed: int
+    explanations: tuple[RowExplanation, ...]
 
     def _repr_html_(self) -> str:
         return "".join(one._repr_html_() for one in self.explanations)
@@ -97,7 +104,7 @@ def explain_rows(
 
     Raises InputError for rows that can't be used, and where not one could be scored.
     """
-    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    settings = ModelRowSettings.of(options)
     if worst < 1:
         raise InputError(f"`worst` is {worst}; 1 or more is needed")
     words = _open_lexicon(lexicon, no_lexicon=no_lexicon)
@@ -105,11 +112,11 @@ def explain_rows(
     if target is not None and target.suffix.lower() == ".png":
         raise InputError("a .png holds one pair; with `rows`, give `output` a folder or a .json")
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(rows, options))
+        source = stack.enter_context(open_rows(rows, settings))
         _lock_output(stack, target, [*rows_files(source.path), *_files(lexicon)])
         # a wrong file is refused before a model is loaded
         labelled = "label" in read_header(source.path, require_label=False, columns=source.columns)
-        predictor = open_predictor(model, options, threshold=threshold, long_text=long_text)
+        predictor = open_predictor(model, settings, threshold=threshold, long_text=long_text)
         scored = _scored(predictor, source, labelled=labelled, count=worst)
         found = _explained(predictor, source, scored.worst, words, heat_map=not no_heat_map)
         if target is not None:
@@ -135,13 +142,14 @@ def explain_pair(
     """Explain one pair, and write it: as `explain_rows` does with rows. NAME.png for `output` is a
     picture; `slice_value` is the pair's in the column by which the model has thresholds.
     """
+    settings = ModelRowSettings.of(options)
     words = _open_lexicon(lexicon, no_lexicon=no_lexicon)
     target = None if output is None else Path(output)
-    path = Path(options.get("image_base_path", "")) / image
+    path = Path(settings.image_base_path) / image
     with ExitStack() as stack:
         _lock_output(stack, target, [path, *_files(lexicon)])
-        stack.enter_context(isolated_decoding(options.get("isolate_decoding", False)))
-        predictor = open_predictor(model, options, threshold=threshold, long_text=long_text)
+        stack.enter_context(isolated_decoding(settings.isolate_decoding))
+        predictor = open_predictor(model, settings, threshold=threshold, long_text=long_text)
         found = explain(
             predictor,
             path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,10 +15,10 @@ from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, InputError, MismatchError, MissingExtraError
 from mismatch.io.outputs import refuse_model_folder
 from mismatch.jobs.options import (
-    ROW_DEFAULTS,
     RowOptions,
+    RowSettings,
     RowSource,
-    check_options,
+    given_options,
     model_name,
     open_rows,
 )
@@ -42,25 +41,40 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TritonRepository(Result):
-    """A model repository for Triton Inference Server."""
+    """A model repository for Triton Inference Server.
+
+    `path`: folder of the repository.
+    `bytes`: size of all files.
+    `score_difference`: largest difference from mismatch's own scores, 0..1.
+    `precision`: of the graphs: fp32, fp16 or int8.
+    """
 
     path: Path
-    bytes: int  # of all files
-    score_difference: float  # from mismatch's own scores, at most
+    bytes: int
+    score_difference: float
     precision: str
 
 
 @dataclass(frozen=True)
 class ExportResult(Result):
-    """A bundle, and how it compares with torch."""
+    """A bundle, and how it compares with torch.
 
-    path: Path  # of the bundle
-    precision: str  # fp32, fp16 or int8; what "auto" has chosen
-    bytes: int  # of all files
-    parity: ParityReport | None  # None where `model` is a bundle already
-    verdict: Verdict | None  # what the precision costs; None in fp32
-    tried: tuple[str, ...]  # a sentence for each choice of a lower precision, the last one taken
-    triton: TritonRepository | None  # None where none was asked for
+    `path`: folder of the bundle.
+    `precision`: fp32, fp16 or int8; what "auto" has chosen.
+    `bytes`: size of all files.
+    `parity`: how scores compare with torch's; None where `model` is a bundle already.
+    `verdict`: what the precision costs; None in fp32.
+    `tried`: a sentence for each choice of a lower precision, the last one taken.
+    `triton`: the model repository; None where none was asked for.
+    """
+
+    path: Path
+    precision: str
+    bytes: int
+    parity: ParityReport | None
+    verdict: Verdict | None
+    tried: tuple[str, ...]
+    triton: TritonRepository | None
 
     def summary(self) -> list[str]:
         """Return it for people, a line each."""
@@ -110,7 +124,7 @@ def export_onnx(
 
     Raises ParityError beyond the limits, CheckpointError for what can't be exported or written.
     """
-    check_options(options, ROW_DEFAULTS)
+    settings = RowSettings.of(options)
     target = None if triton is None else Path(triton)
     checks = _Checks(
         precision=precision,
@@ -123,9 +137,9 @@ def export_onnx(
         threads=threads,
     )
     if _is_bundle(model):
-        return _only_for_triton(model_name(model), output, target, vars(checks) | dict(options))
+        return _only_for_triton(model_name(model), output, target, checks, settings)
     folder = _checked_output(output, target, checks)
-    result = _exported(model, folder, checks, options)
+    result = _exported(model, folder, checks, settings)
     return result if target is None else _with_repository(result, target)
 
 
@@ -177,13 +191,13 @@ def _checked_output(output: str | Path | None, triton: Path | None, checks: _Che
 
 
 def _exported(
-    model: str | Path | Predictor, output: Path, checks: _Checks, options: RowOptions
+    model: str | Path | Predictor, output: Path, checks: _Checks, settings: RowSettings
 ) -> ExportResult:
     """Write a bundle that agrees with torch."""
     with ExitStack() as stack:
         rows = None
         if checks.verify_rows is not None:
-            source = stack.enter_context(open_rows(checks.verify_rows, options))
+            source = stack.enter_context(open_rows(checks.verify_rows, settings))
             # a wrong file is refused before a model is loaded
             pairs, labels = labelled_pairs(source, checks.max_verify_rows)
             rows = (pairs, source.name, labels)
@@ -228,7 +242,7 @@ def _engine(model: str | Path | Predictor, threads: int | None) -> TorchEngine:
 
 
 def _only_for_triton(
-    bundle: str, output: str | Path | None, triton: Path | None, given: Mapping[str, Any]
+    bundle: str, output: str | Path | None, triton: Path | None, checks: _Checks, rows: RowSettings
 ) -> ExportResult:
     """Write the repository of a bundle that is there already."""
     if triton is None or output is not None:
@@ -236,7 +250,7 @@ def _only_for_triton(
             f"{bundle} is a bundle already; give the trained model's folder, or `triton` without"
             " `output` for a repository of this bundle"
         )
-    others = list(_not_as_by_default(given))
+    others = sorted(given_options(checks, _Checks()) + given_options(rows, RowSettings()))
     if others:
         raise InputError(
             f"`{others[0]}` is for an export, and {bundle} is exported already; give `model` and"
@@ -248,13 +262,6 @@ def _only_for_triton(
     size = sum(path.stat().st_size for path in Path(bundle).iterdir() if path.is_file())
     repository = _repository(Path(bundle), triton)
     return ExportResult(Path(bundle), precision, size, None, None, (), repository)
-
-
-def _not_as_by_default(given: Mapping[str, Any]) -> Iterator[str]:
-    defaults = vars(_Checks()) | ROW_DEFAULTS
-    for name in sorted(given):
-        if given[name] is not defaults[name] and given[name] != defaults[name]:
-            yield name
 
 
 def _with_repository(result: ExportResult, triton: Path) -> ExportResult:

@@ -21,19 +21,32 @@ MOST_LETTERS = 60  # of a text in a line
 
 @dataclass(frozen=True, repr=False)
 class LabelAudit(Result):
-    """The rows of a labelled file by how probably their label is wrong."""
+    """The rows of a labelled file by how probably their label is wrong.
 
-    csv: str  # the rows, as given
+    `csv`: the rows, as given.
+    `image_base_path`: folder that image paths are relative to; "": the working directory.
+    `findings`: the rows, the most suspicious first; those without a score last.
+    `share`: estimated share of wrong labels, 0..1.
+    `auroc`: AUROC of the heads, 0..1, by the labels as they are.
+    `folds`: parts of the images, each scored by heads that never saw it.
+    `repeats`: times that this was done, with other folds.
+    `texts_apart`: whether no text stood both in a row that was scored and in training.
+    `unscorable`: rows whose image or text can't be used.
+    `model_note`: a sentence about the model; empty where there is nothing to say.
+    `written`: rows of `output`, at most `top`; 0 without it.
+    """
+
+    csv: str
     image_base_path: str
-    findings: list[LabelFinding]  # the most suspicious first; those without a score last
-    share: Share  # of wrong labels, estimated
-    auroc: float  # 0..1, of the heads, by the labels as they are
+    findings: list[LabelFinding]
+    share: Share
+    auroc: float
     folds: int
     repeats: int
-    texts_apart: bool  # whether no text stood both in a row that was scored and in training
-    unscorable: int  # rows
-    model_note: str  # what is to be said of the model; empty where nothing is
-    written: int  # rows of `output`, at most `top`; 0 without it
+    texts_apart: bool
+    unscorable: int
+    model_note: str
+    written: int
 
     def __repr__(self) -> str:
         share = 100 * self.share.value

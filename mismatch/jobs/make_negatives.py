@@ -23,7 +23,7 @@ from mismatch.io.text import printable
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, keep_rows, pick_rows
-from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
+from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
 from mismatch.jobs.pictures import Pictures
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import check_table, row_table
@@ -43,20 +43,31 @@ OPTION = "`output`"
 
 @dataclass(frozen=True)
 class NegativesResult(Result):
-    """Matches with the mismatches that were made of them."""
+    """Matches with the mismatches that were made of them.
 
-    matches: int  # rows
-    mismatches: int  # rows that were made
-    kinds: dict[str, int]  # of them, by "random", "hard" and "attribute"
-    missing: int  # mismatches that could not be made: every text may fit the image too
-    labelled_mismatches: int  # rows labelled 0, which are left out
-    unusable: int  # rows that can't be used, which are left out
-    first_problem: str | None  # of the first of them, with its place; None where there are none
-    # AUROC with which the texts alone tell the labels, 0.5 is best; None of too few rows
+    `matches`: rows that are matches.
+    `mismatches`: rows that were made.
+    `kinds`: how many mismatches are "random", "hard" and "attribute".
+    `missing`: mismatches that could not be made: every text may fit the image too.
+    `labelled_mismatches`: rows labelled 0, which are left out.
+    `unusable`: rows that can't be used, which are left out.
+    `first_problem`: why the first of these can't be used, and its place; None where there are none.
+    `blind_auroc`: AUROC with which the texts alone tell the labels, 0.5 is best; None of too few
+        rows.
+    `telltales`: words that give labels away most; empty where the AUROC is low.
+    `rows`: the file that was written; without `output` the rows, with columns for the label and
+        `kind`: a table of pandas where `rows` was one, else a list of mappings.
+    """
+
+    matches: int
+    mismatches: int
+    kinds: dict[str, int]
+    missing: int
+    labelled_mismatches: int
+    unusable: int
+    first_problem: str | None
     blind_auroc: float | None
-    telltales: list[Telltale]  # words that give labels away most; empty where the AUROC is low
-    # the file that was written; without `output` the rows, with columns for the label and `kind`: a
-    # table of pandas where `rows` was one, else a list of mappings
+    telltales: list[Telltale]
     rows: Any = field(repr=False)
 
     def summary(self) -> list[str]:
@@ -139,14 +150,14 @@ def make_negatives(
 
     Raises InputError for rows or options that can't be used; then nothing was written.
     """
-    check_options(options, ROW_DEFAULTS)
+    settings = RowSettings.of(options)
     _check_range("per_positive", per_positive, 1, MAX_PER_POSITIVE)
     _check_range("seed", seed, 0, MAX_SEED)
     choice = _Choice(_shares(kinds), per_positive, seed, near_duplicates, num_workers)
     target = None if output is None else Path(output)
     given = keep_rows(rows) if target is None else rows
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(given, options))
+        source = stack.enter_context(open_rows(given, settings))
         if target is not None:
             _check_target(target, source, lexicon, overwrite=overwrite)
             stack.enter_context(lock_file(target))

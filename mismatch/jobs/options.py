@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 from mismatch.data.columns import Columns, MultiImage
 from mismatch.data.readers.memory import RowsLike, rows_file
@@ -20,13 +20,15 @@ from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = [
-    "MODEL_DEFAULTS",
-    "ROW_DEFAULTS",
     "ModelOptions",
     "ModelRowOptions",
+    "ModelRowSettings",
+    "ModelSettings",
     "RowOptions",
+    "RowSettings",
     "RowSource",
     "check_options",
+    "given_options",
     "isolated_decoding",
     "model_name",
     "open_predictor",
@@ -60,22 +62,47 @@ class ModelRowOptions(ModelOptions, RowOptions, total=False):
     """How a model is run, and how rows are read."""
 
 
-ROW_DEFAULTS: dict[str, Any] = {
-    "image_base_path": "",
-    "image_column": "image_path",
-    "text_column": "text",
-    "label_column": "label",
-    "label_map": "",
-    "multi_image": None,
-    "allow_outside_images": False,
-    "isolate_decoding": False,
-}
-MODEL_DEFAULTS: dict[str, Any] = {
-    "provider": "auto",
-    "batch_size": 16,
-    "num_workers": None,
-    "threads": None,
-}
+@dataclass(frozen=True)
+class _Settings:
+    """Options that a job takes as keywords, with their defaults."""
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """Return the options that are given, and defaults of the others.
+
+        InputError, with the nearest name, for one that the job does not have.
+        """
+        check_options(options, [one.name for one in fields(cls)])
+        return cls(**options)
+
+
+@dataclass(frozen=True)
+class RowSettings(_Settings):
+    """All of `RowOptions`."""
+
+    image_base_path: str | Path = ""
+    image_column: str = "image_path"
+    text_column: str = "text"
+    label_column: str = "label"
+    label_map: str = ""
+    multi_image: MultiImage | None = None
+    allow_outside_images: bool = False
+    isolate_decoding: bool = False
+
+
+@dataclass(frozen=True)
+class ModelSettings(_Settings):
+    """All of `ModelOptions`."""
+
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    batch_size: int | Literal["auto"] = 16
+    num_workers: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelRowSettings(ModelSettings, RowSettings):
+    """All of `ModelRowOptions`."""
 
 
 @dataclass(frozen=True)
@@ -90,25 +117,24 @@ class RowSource:
 
 @contextmanager
 def open_rows(
-    rows: RowsLike, options: Mapping[str, Any], *, absolute_images: bool = False
+    rows: RowsLike, settings: RowSettings, *, absolute_images: bool = False
 ) -> Iterator[RowSource]:
-    """Yield rows as a file, read as the `RowOptions` among `options` say, until the block ends.
+    """Yield rows as a file, read as `settings` say, until the block ends.
 
     A table or an iterable is written to a temporary file first; `absolute_images`: with absolute
     paths of images that are in memory, as several sources with one base need.
     """
-    chosen = ROW_DEFAULTS | {name: options[name] for name in ROW_DEFAULTS if name in options}
-    base = str(chosen["image_base_path"])
+    base = str(settings.image_base_path)
     columns = Columns(
-        image=chosen["image_column"],
-        text=chosen["text_column"],
-        label=chosen["label_column"],
-        label_map=chosen["label_map"],
-        multi_image=chosen["multi_image"],
-        inside="" if chosen["allow_outside_images"] else base,
+        image=settings.image_column,
+        text=settings.text_column,
+        label=settings.label_column,
+        label_map=settings.label_map,
+        multi_image=settings.multi_image,
+        inside="" if settings.allow_outside_images else base,
     )
     spooled = rows_file(rows, columns, base, absolute_images=absolute_images)
-    with spooled as file, isolated_decoding(chosen["isolate_decoding"]):
+    with spooled as file, isolated_decoding(settings.isolate_decoding):
         folder = base if file.image_folder is None else str(file.image_folder)
         yield RowSource(_name(rows), file.path, folder, columns)
 
@@ -132,7 +158,7 @@ def isolated_decoding(wanted: bool) -> Iterator[None]:
 
 def open_predictor(
     model: str | Path | Predictor,
-    options: Mapping[str, Any],
+    settings: ModelSettings,
     *,
     threshold: float | None = None,
     review_band: ReviewBand | None = None,
@@ -140,12 +166,11 @@ def open_predictor(
     cache: str | Path | None = None,
     decoder: Decoder | None = None,
 ) -> Predictor:
-    """Return a model that is ready to predict, run as the `ModelOptions` among `options` say.
+    """Return a model that is ready to predict, run as `settings` say.
 
     One that is loaded already is taken as it is; InputError where options ask for another, and for
     a `review_band` that does not hold the threshold in use.
     """
-    chosen = {name: options[name] for name in MODEL_DEFAULTS if name in options}
     overrides = {
         "threshold": threshold,
         "review_band": review_band,
@@ -155,7 +180,7 @@ def open_predictor(
     }
     if isinstance(model, Predictor):
         given = [name for name, value in overrides.items() if value is not None]
-        given += [name for name, value in chosen.items() if value != MODEL_DEFAULTS[name]]
+        given += given_options(settings, ModelSettings())
         if given:
             raise InputError(
                 f"`{given[0]}` goes with a model's folder or name; this model is loaded already:"
@@ -163,14 +188,13 @@ def open_predictor(
             )
         return model
     band = checked_band(review_band, "review_band")
-    chosen = MODEL_DEFAULTS | chosen
     predictor = load(
         model,
-        chosen["provider"],
-        chosen["threads"],
+        settings.provider,
+        settings.threads,
         threshold=threshold,
-        batch_size=chosen["batch_size"],
-        workers=chosen["num_workers"],
+        batch_size=settings.batch_size,
+        workers=settings.num_workers,
         long_text=long_text,
         cache=cache,
         decoder=decoder,
@@ -189,12 +213,19 @@ def model_name(model: str | Path | Predictor) -> str:
     return "(a model without a folder)" if origin is None else str(origin)
 
 
-def check_options(options: Mapping[str, Any], *known: Mapping[str, Any]) -> None:
-    """Refuse options that a job does not have; InputError with the nearest name.
+def given_options(settings: object, defaults: object) -> list[str]:
+    """Return the names of the options in `defaults`, a dataclass, that `settings` differ in."""
+    names = []
+    for name, default in vars(defaults).items():
+        value = getattr(settings, name)
+        if value is not default and (default is None or value != default):
+            names.append(name)
+    return names
 
-    `known`: the defaults of those that it has.
-    """
-    names = {name for defaults in known for name in defaults}
-    for name in options:
-        if name not in names:
-            raise InputError(f"there is no option {name!r}{did_you_mean(name, sorted(names))}")
+
+def check_options(options: Iterable[str], names: Iterable[str]) -> None:
+    """Refuse options that are none of a job's; InputError with the nearest name."""
+    known = sorted(names)
+    for option in options:
+        if option not in known:
+            raise InputError(f"there is no option {option!r}{did_you_mean(option, known)}")

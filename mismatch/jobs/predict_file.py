@@ -18,10 +18,8 @@ from mismatch.errors import InputError
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.long_texts import long_texts_note
 from mismatch.jobs.options import (
-    MODEL_DEFAULTS,
-    ROW_DEFAULTS,
     ModelRowOptions,
-    check_options,
+    ModelRowSettings,
 )
 from mismatch.jobs.output.prediction_file import STDOUT, PredictionFile, Sink
 from mismatch.jobs.prediction_rows import (
@@ -44,16 +42,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PredictFileResult(Result):
-    """How many rows were scored, and where their scores are."""
+    """How many rows were scored, and where their scores are.
 
-    output: str  # file, folder or URL, as given; "-": standard output
-    rows: int  # of the input, those of an earlier run that was continued among them
-    scored: int  # of them; the others have a status that says why they have no score
-    failed: int  # rows - scored
-    written: int  # rows of the output: all, or with `top` so many
-    long_texts: int  # texts that were longer than the model's context
-    parts: int | None  # files in a folder; None where the output is one file
-    notes: tuple[str, ...]  # sentences: images without a title, how long texts were scored
+    `output`: file, folder or URL, as given; "-": standard output.
+    `rows`: rows of the input, those of an earlier run that was continued among them.
+    `scored`: rows with a score; the others have a status that says why they have none.
+    `failed`: rows - scored.
+    `written`: rows of the output: all, or with `top` so many.
+    `long_texts`: texts that were longer than the model's context.
+    `parts`: files in a folder; None where the output is one file.
+    `notes`: sentences: images without a title, how long texts were scored.
+    """
+
+    output: str
+    rows: int
+    scored: int
+    failed: int
+    written: int
+    long_texts: int
+    parts: int | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -112,12 +120,12 @@ def predict_file(
     Raises InputError for rows that can't be read, for options that don't go together, and where not
     one row could be scored; CheckpointError for an output that can't be written.
     """
-    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    reading = ModelRowSettings.of(options)
     order = Order(sort, top)
     cluster = Cluster(actors, ray_address, block_rows)
     _check_engine(engine, order, cluster, safe_csv=safe_csv)
     settings = PredictSettings(
-        model_options={name: options[name] for name in MODEL_DEFAULTS if name in options},  # type: ignore[literal-required]
+        model=reading,
         threshold=threshold,
         review_band=review_band,
         long_text=long_text,
@@ -125,9 +133,9 @@ def predict_file(
         shard=None if shard is None else Shard.parse(shard),
         keep_columns=keep_columns,
         resume=resume,
-        isolate_decoding=options.get("isolate_decoding", False),
+        isolate_decoding=reading.isolate_decoding,
     )
-    with open_prediction_rows(rows, images, titles, options, whole_header=keep_columns) as source:
+    with open_prediction_rows(rows, images, titles, reading, whole_header=keep_columns) as source:
         if engine == "local":
             result = _predict(model, source, output, settings, order, safe_csv=safe_csv)
         else:

@@ -23,7 +23,6 @@ from mismatch.io.outputs import refuse_model_folder
 from mismatch.io.remote import Remote, located
 from mismatch.jobs.locking import lock_folder
 from mismatch.jobs.long_texts import long_texts_note
-from mismatch.jobs.options import MODEL_DEFAULTS
 from mismatch.jobs.output.part_log import Block, PartLog, foreign
 from mismatch.jobs.output.run_record import option_key
 from mismatch.jobs.output.tables import COLUMNS, ParquetTable
@@ -148,7 +147,7 @@ def predict_on_ray(
     """
     folder = _folder(str(output))
     job = _actor_job(model, source, folder, settings)
-    options = job.settings.model_options
+    running = job.settings.model
     with ExitStack() as stack:
         if isinstance(folder, Path):
             stack.enter_context(lock_folder(folder))
@@ -157,8 +156,8 @@ def predict_on_ray(
                 partial(BlockScorer, job),
                 address=cluster.address,
                 count=cluster.actors,
-                threads=options["threads"],
-                gpu=options["provider"] != "cpu",
+                threads=running.threads or 1,
+                gpu=running.provider != "cpu",
             )
         )
         log = _score(pool, source, settings, cluster, folder, job.kept)
@@ -170,17 +169,18 @@ def predict_on_ray(
 def _actor_job(
     model: str, source: PredictionRows, folder: Path | Remote, settings: PredictSettings
 ) -> ActorJob:
-    options = MODEL_DEFAULTS | dict(settings.model_options)
-    threads = options["threads"] or 1
+    running = settings.model
+    threads = running.threads or 1
     workers = threads * (FETCHERS if isinstance(located(source.base), Remote) else 1)
-    options["threads"] = threads
-    if options["provider"] == "auto":
-        options["provider"] = "cpu"
-    if options["num_workers"] is None:
-        options["num_workers"] = workers
+    running = replace(
+        running,
+        threads=threads,
+        provider="cpu" if running.provider == "auto" else running.provider,
+        num_workers=workers if running.num_workers is None else running.num_workers,
+    )
     return ActorJob(
         model=model,
-        settings=replace(settings, model_options=options),
+        settings=replace(settings, model=running),
         base=source.base,
         columns=source.columns,
         kept=settings.kept(source),

@@ -11,10 +11,8 @@ from mismatch.errors import CheckpointError
 from mismatch.io.remote import located
 from mismatch.jobs.long_texts import long_texts_note
 from mismatch.jobs.options import (
-    MODEL_DEFAULTS,
-    ROW_DEFAULTS,
     ModelRowOptions,
-    check_options,
+    ModelRowSettings,
     isolated_decoding,
     model_name,
     open_predictor,
@@ -55,12 +53,12 @@ def predict_pair(
 
     `slice_value` is the pair's in the column by which the model has thresholds.
     """
-    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
-    source = locate_image(located(options.get("image_base_path", "")), str(image))
+    settings = ModelRowSettings.of(options)
+    source = locate_image(located(settings.image_base_path), str(image))
     counts = TextCounts()
-    with isolated_decoding(options.get("isolate_decoding", False)):
+    with isolated_decoding(settings.isolate_decoding):
         predictor = open_predictor(
-            model, options, threshold=threshold, review_band=review_band, long_text=long_text
+            model, settings, threshold=threshold, review_band=review_band, long_text=long_text
         )
         prediction = predictor.predict(source, text, slice_value=slice_value, counts=counts)
     if prediction.similarity_score is None:

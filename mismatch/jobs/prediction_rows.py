@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import all_columns, read_header, read_rows, rows_files, source_digest
@@ -18,7 +17,13 @@ from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
 from mismatch.io.remote import is_url
-from mismatch.jobs.options import ROW_DEFAULTS, RowSource, isolated_decoding, open_rows
+from mismatch.jobs.options import (
+    RowSettings,
+    RowSource,
+    given_options,
+    isolated_decoding,
+    open_rows,
+)
 
 __all__ = ["PredictionRows", "Shard", "all_rows_failed", "open_prediction_rows"]
 
@@ -71,14 +76,14 @@ def open_prediction_rows(
     rows: RowsLike | None,
     images: str | Path | None,
     titles: str | Path | None,
-    options: Mapping[str, Any],
+    settings: RowSettings,
     *,
     whole_header: bool,
 ) -> Iterator[PredictionRows]:
     """Yield the rows until the block ends. InputError for options that don't go together, and for
     rows that can't be read.
 
-    `options`: `RowOptions`; `whole_header`: read JSON lines once more beforehand, since keys may
+    `whole_header`: read JSON lines once more beforehand, since keys may
     come late.
     """
     if (rows is None) == (images is None):
@@ -86,12 +91,12 @@ def open_prediction_rows(
     if titles is not None and images is None:
         raise InputError("`titles` goes with `images`, the folder that its names are relative to")
     if images is None:
-        with open_rows(rows, options) as source:
+        with open_rows(rows, settings) as source:
             yield _of_table(source, whole_header=whole_header)
         return
-    _check_folder_options(options)
-    with isolated_decoding(options.get("isolate_decoding", False)):
-        inside = "" if options.get("allow_outside_images") else str(images)
+    _check_folder_options(settings)
+    with isolated_decoding(settings.isolate_decoding):
+        inside = "" if settings.allow_outside_images else str(images)
         yield _of_folder(Path(images), titles, Columns(inside=inside))
 
 
@@ -102,10 +107,10 @@ def all_rows_failed(source: PredictionRows, failed: int) -> InputError:
     return InputError(f"{source.name}: not one of its {failed:,} rows could be scored; {why}")
 
 
-def _check_folder_options(options: Mapping[str, Any]) -> None:
-    if options.get("image_base_path"):
+def _check_folder_options(settings: RowSettings) -> None:
+    if settings.image_base_path:
         raise InputError("`image_base_path` goes with `rows`; `images` is a folder already")
-    given = [name for name in OF_TABLES if options.get(name, "") not in ("", ROW_DEFAULTS[name])]
+    given = [name for name in given_options(settings, RowSettings()) if name in OF_TABLES]
     if given:
         raise InputError(f"{', '.join(f'`{name}`' for name in given)} go with `rows`")
 

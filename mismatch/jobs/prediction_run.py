@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mismatch.data.rows import Row
-from mismatch.jobs.options import open_predictor
+from mismatch.jobs.options import ModelSettings, open_predictor
 from mismatch.jobs.output.run_record import option_key
 from mismatch.jobs.prediction_rows import PredictionRows, Shard
 from mismatch.jobs.scored_windows import kept_columns
@@ -31,7 +31,7 @@ BLOCK_ROWS = 4096  # of a part: what a lost actor costs
 class PredictSettings:
     """How rows are scored and written."""
 
-    model_options: Mapping[str, Any]  # `ModelOptions`
+    model: ModelSettings
     threshold: float | None
     review_band: ReviewBand | None
     long_text: LongText | None
@@ -45,7 +45,7 @@ class PredictSettings:
         """Return the model, ready to predict."""
         return open_predictor(
             model,
-            self.model_options,
+            self.model,
             threshold=self.threshold,
             review_band=self.review_band,
             long_text=self.long_text,

@@ -85,20 +85,34 @@ class HeldOut(Result):
 
 @dataclass(frozen=True)
 class QuickstartResult(Result):
-    """Where everything lies, and what was measured."""
+    """Where everything lies, and what was measured.
 
-    folder: Path  # that everything was written to
-    model: Path  # the trained model; needs torch
-    bundle: Path  # the same as ONNX
-    image: Path  # a photo, and
-    text: str  # a title that does not fit it
+    `folder`: the folder that everything was written to.
+    `model`: the trained model; needs torch.
+    `bundle`: the same model as ONNX; needs no torch.
+    `image`: a photo.
+    `text`: a title that does not fit the photo.
+    `held_out`: how good the model is on images that it was not trained on.
+    `parity`: the bundle compared with torch.
+    `torch_rate`: pairs a second in torch, from reading to score.
+    `onnxruntime_rate`: pairs a second in onnxruntime, from reading to score.
+    `seconds`: wall clock of each step, in seconds.
+    `cpus`: CPUs that it could use.
+    `files`: all files that it wrote, relative to `folder`.
+    """
+
+    folder: Path
+    model: Path
+    bundle: Path
+    image: Path
+    text: str
     held_out: HeldOut
-    parity: ParityReport  # the bundle compared with torch
-    torch_rate: float  # pairs a second, from reading to score
-    onnxruntime_rate: float  # pairs a second, from reading to score
-    seconds: Mapping[str, float]  # wall clock of each step
-    cpus: int  # that it could use
-    files: Sequence[str]  # all that it wrote, relative to `folder`
+    parity: ParityReport
+    torch_rate: float
+    onnxruntime_rate: float
+    seconds: Mapping[str, float]
+    cpus: int
+    files: Sequence[str]
 
     def summary(self) -> list[str]:
         """Return it for people, a line each, with the commands to go on with."""

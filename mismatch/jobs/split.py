@@ -20,7 +20,7 @@ from mismatch.io.replacing import remove_earlier
 from mismatch.jobs.earlier_split import is_earlier_split
 from mismatch.jobs.locking import lock_folder
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, keep_rows, pick_rows
-from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
+from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
 from mismatch.jobs.pictures import Pictures
 from mismatch.jobs.row_tables import rejected_header, rejected_values, row_table
 from mismatch.jobs.same_rows import same_rows
@@ -103,7 +103,7 @@ def split(
 
     Raises InputError for rows or options that can't be used; then nothing was written.
     """
-    check_options(options, ROW_DEFAULTS)
+    settings = RowSettings.of(options)
     choice = _Choice(
         fractions=_shares(fractions),
         together=(*(["text"] if group_by_text else []), *group_columns),
@@ -115,7 +115,7 @@ def split(
     target = None if output_dir is None else Path(output_dir)
     given = keep_rows(rows) if target is None else rows
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(given, options))
+        source = stack.enter_context(open_rows(given, settings))
         found = _Input(source, given, _header(source, choice))
         stale = []
         if target is not None:

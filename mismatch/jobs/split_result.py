@@ -22,19 +22,29 @@ class SplitPart:
 
 @dataclass(frozen=True)
 class SplitResult(Result):
-    """A split: how large its parts are, and their rows."""
+    """A split: how large its parts are, and their rows.
 
-    rows: int  # that are in a part
-    groups: int  # of rows that stay together
-    largest_group: int  # its rows
-    near_duplicate_images: int  # images that are another one's near-duplicate; 0 if not looked for
-    splits: dict[str, SplitPart]  # "train", "val" and, of three fractions, "test"
-    rejected: int  # rows that can't be used
-    shares: tuple[float, ...] = field(repr=False)  # of the parts, as asked for; they add up to 1
-    # by the name of the part the file that was written; without `output_dir` its rows: a table of
-    # the kind that `rows` was, else a list of mappings
+    `rows`: rows that are in a part.
+    `groups`: groups of rows that stay together.
+    `largest_group`: rows of the largest group.
+    `near_duplicate_images`: images that are another one's near-duplicate; 0 if not looked for.
+    `splits`: the figures of "train", "val" and, of three fractions, "test".
+    `rejected`: rows that can't be used.
+    `shares`: shares of the parts, 0..1, as asked for; they add up to 1.
+    `parts`: by the name of a part the file that was written; without `output_dir` its rows: a
+        table of the kind that `rows` was, else a list of mappings.
+    `rejected_rows`: the same of rows that can't be used, with their `reason`; None where there are
+        none.
+    """
+
+    rows: int
+    groups: int
+    largest_group: int
+    near_duplicate_images: int
+    splits: dict[str, SplitPart]
+    rejected: int
+    shares: tuple[float, ...] = field(repr=False)
     parts: dict[str, Any] = field(repr=False)
-    # the same of rows that can't be used, with their `reason`; None where there are none
     rejected_rows: Any = field(default=None, repr=False)
 
     @property

@@ -131,7 +131,7 @@ def _tables(options: TrainOptions) -> dict[str, RowsLike]:
 
 def _config(config: TrainConfig | str | Path | None, options: Mapping[str, Any]) -> TrainConfig:
     """Return all options, checked."""
-    check_options(options, TRAIN_DEFAULTS, dict.fromkeys(ROWS))
+    check_options(options, [*TRAIN_DEFAULTS, *ROWS])
     if isinstance(config, TrainConfig):
         return replace(config, **options)
     if isinstance(config, (str, os.PathLike)):

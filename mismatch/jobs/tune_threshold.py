@@ -24,10 +24,8 @@ from mismatch.jobs.calibrate import Figure
 from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
 from mismatch.jobs.locking import lock_score
 from mismatch.jobs.options import (
-    MODEL_DEFAULTS,
-    ROW_DEFAULTS,
     ModelRowOptions,
-    check_options,
+    ModelRowSettings,
     model_name,
     open_predictor,
     open_rows,
@@ -47,19 +45,32 @@ ObjectiveName = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost"]
 
 @dataclass(frozen=True)
 class ThresholdResult(Result):
-    """A threshold that was chosen, and how good it is."""
+    """A threshold that was chosen, and how good it is.
+
+    `threshold`: the new threshold, with what it was chosen for.
+    `figures`: accuracy and others on these rows, and where they will lie on new ones, 0..1.
+    `review`: the review band that is stored with it; None without one.
+    `coverage`: what the band leaves to the model; None without a band.
+    `slices`: thresholds by value of `slice_column`; None without it.
+    `thresholds`: other thresholds with their figures on these rows.
+    `model`: folder, as given.
+    `csv`: the rows, as given.
+    `rows`: labelled ones that could be scored.
+    `stored`: False after `dry_run`.
+    `level`: level of the intervals, 0.5..0.999.
+    """
 
     threshold: Threshold
-    figures: dict[str, Figure]  # on these rows, and where they will lie on new ones, 0..1
-    review: ReviewBand | None  # that is stored with it; None without one
-    coverage: Coverage | None  # what the band leaves to the model; None without a band
-    slices: SliceThresholds | None  # thresholds by value of `slice_column`; None without it
-    thresholds: list[dict[str, float]]  # other thresholds with their figures on these rows
-    model: str  # folder, as given
-    csv: str  # the rows, as given
-    rows: int  # labelled ones that could be scored
-    stored: bool  # False after `dry_run`
-    level: float  # of the intervals, 0.5..0.999
+    figures: dict[str, Figure]
+    review: ReviewBand | None
+    coverage: Coverage | None
+    slices: SliceThresholds | None
+    thresholds: list[dict[str, float]]
+    model: str
+    csv: str
+    rows: int
+    stored: bool
+    level: float
 
     def summary(self) -> list[str]:
         """Return it for people, a line each."""
@@ -218,7 +229,7 @@ def tune_threshold(
     where nothing can be stored, as in a folder that holds another model or calibration by now than
     a `Predictor` that was loaded from it.
     """
-    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    settings = ModelRowSettings.of(options)
     wanted = _Wanted(
         objective=objective,
         cost_miss=cost_miss,
@@ -237,11 +248,11 @@ def tune_threshold(
     name = model_name(model)
     columns = [] if slice_column is None else [slice_column]
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(rows, options))
+        source = stack.enter_context(open_rows(rows, settings))
         check_labels(source, columns)
         if not dry_run:
             stack.enter_context(lock_score(name))  # refuses what nothing can be stored in
-        predictor = open_predictor(model, options)
+        predictor = open_predictor(model, settings)
         update = ScoreUpdate(predictor, None if dry_run else name, rescaled=False)
         labelled = score_labelled(predictor, source, wanted=columns, min_rows=min_rows)
         score = _chosen(labelled, update.before, wanted)

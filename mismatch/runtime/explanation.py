@@ -45,26 +45,39 @@ class Swap:
 class Explanation:
     """What the model says of a pair, and what that hangs on. All of it is the model's view, which
     may be wrong.
+
+    `image_path`: as given; empty for an image that has no path.
+    `text`: as given.
+    `similarity_score`: probability of a match 0..1; cosine -1..1 for zero-shot.
+    `threshold`: similarity_score from which the pair is a match.
+    `prediction`: match, mismatch or review.
+    `words`: all that may be wrong, in the text's order.
+    `phrases`: parts of the text of several words, as `words`.
+    `named`: the words that don't fit, the worst first; none where the text fits.
+    `swaps`: other words in a word's place; none without a lexicon.
+    `unseen`: the end of the text that is beyond the model's context, which no score depends on.
+    `texts_encoded`: passes of the text tower that it took.
+    `images_encoded`: passes of the image tower that it took.
+    `left_out`: variants of the text that were not tried, as there would be too many: first
+        exchanges, then phrases, then words.
+    `heat`: (S, S) over `picture`; > 0 speaks for the text, < 0 against it.
+    `picture`: (S, S, 3), what the model sees of the image.
     """
 
-    image_path: str  # as given; empty for an image that has no path
+    image_path: str
     text: str
     similarity_score: float
     threshold: float
-    prediction: str  # match, mismatch or review
-    words: tuple[Part, ...]  # all that may be wrong, in the text's order
+    prediction: str
+    words: tuple[Part, ...]
     phrases: tuple[Part, ...]
-    named: tuple[Part, ...]  # the words that don't fit, the worst first; none where the text fits
-    swaps: tuple[Swap, ...]  # none without a lexicon
-    unseen: str  # the end of the text that is beyond the model's context, which no score depends on
+    named: tuple[Part, ...]
+    swaps: tuple[Swap, ...]
+    unseen: str
     texts_encoded: int
     images_encoded: int
-    # variants of the text that were not tried, as there would be too many: first exchanges, then
-    # phrases, then words
     left_out: int = 0
-    # (S, S) over `picture`; > 0 speaks for the text, < 0 against it
     heat: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
-    # (S, S, 3), what the model sees of the image
     picture: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,18 +18,29 @@ FIELDS = ("similarity_score", "threshold", "is_match", "prediction", "status", "
 
 @dataclass(frozen=True)
 class Prediction:
-    """What mismatch says of one pair."""
+    """What mismatch says of one pair.
 
-    image_path: str  # as given; empty for an image that has no path
+    `image_path`: as given; empty for an image that has no path.
+    `text`: as given.
+    `similarity_score`: probability of a match 0..1; cosine -1..1 for zero-shot; None for a row in
+        error.
+    `threshold`: similarity_score from which the pair is a match; probability 0..1, or cosine -1..1
+        for zero-shot.
+    `is_match`: similarity_score >= threshold; None for a row in error.
+    `prediction`: match, mismatch, review (a score in the review band, where a person should look)
+        or error.
+    `status`: "ok", or why there is no score.
+    `logit`: what the head says, before calibration; any number; None for a row in error.
+    """
+
+    image_path: str
     text: str
-    # probability of a match 0..1; cosine -1..1 for zero-shot; None for a row in error
     similarity_score: float | None
     threshold: float
-    is_match: bool | None  # similarity_score >= threshold; None for a row in error
-    # review: a score in the review band, where a person should look
+    is_match: bool | None
     prediction: Literal["match", "mismatch", "review", "error"]
-    status: str  # "ok", or why there is no score
-    logit: float | None = None  # before calibration; None for a row in error
+    status: str
+    logit: float | None = None
 
     def __bool__(self) -> bool:
         raise MisuseError(

@@ -5,29 +5,47 @@ or given.
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic.functional_validators import ModelWrapValidatorHandler
+from pydantic_core import ArgsKwargs
 
 from mismatch.errors import InputError
 from mismatch.io.reading import parse_json, read_text
+from mismatch.io.text import did_you_mean
 from mismatch.runtime.predictor import Provider
 from mismatch.serving.setting_rules import (
-    Choice,
-    Flag,
-    Number,
-    Rule,
+    DEFAULT,
+    DESCRIBING,
+    UNIT,
+    Bytes,
+    Count,
+    FetchHost,
+    HostName,
+    ModelName,
+    Network,
+    Origin,
+    Route,
+    Seconds,
     Text,
-    TextByName,
-    Texts,
-    Whole,
-    fetch_problem,
-    host_problem,
-    network_problem,
-    one_of,
-    origin_problem,
-    token_problem,
+    Token,
+    allowed,
+    plain,
+    refusal,
+    setting,
 )
 
 __all__ = [
@@ -43,91 +61,109 @@ __all__ = [
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
 SETTINGS_ENV = "MISMATCH_SERVE_SETTINGS"  # path of a JSON file
-DEFAULT = "default"  # name of the model that requests without a name get
 TOKENS_ENV = "MISMATCH_SERVE_TOKENS"  # bearer tokens, separated by commas
 HOSTS_ENV = "MISMATCH_SERVE_HOSTS"  # names, separated by commas
-DESCRIBING = frozenset({"/metrics", "/openapi.json"})  # routes that `open_routes` may open
 MEGABYTE = 2**20
-MOST_BYTES = 2**40
-DAY = 86_400  # seconds
-NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
-PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
+# pydantic's words for a value too many
+MISPLACED = ("unexpected_positional_argument", "multiple_argument_values")
+CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def _model_name_problem(name: str) -> str | None:
-    if NAME.fullmatch(name) and name != DEFAULT:
-        return None
-    words = f"take up to 64 letters, digits and . _ -, and not {DEFAULT}"
-    return f"{name!r} can't be a model's name; {words}"
-
-
-def _setting(rule: Rule, default: Any = MISSING) -> Any:
-    """Return a field whose values follow a rule."""
-    return field(default=default, metadata={"rule": rule})
-
-
-BYTES = Whole(1, MOST_BYTES)
-SECONDS = Number(0, DAY, "of seconds")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class Settings:
     """Everything but the models' own. InputError for what is none of the type, or out of bounds."""
 
-    model: str = _setting(Text())  # folder of a bundle or a checkpoint, or FAMILY:MODEL
-    # further ones by name
-    models: dict[str, str] = field(
-        default_factory=dict, metadata={"rule": TextByName(_model_name_problem)}
+    model: Text = Field(description="Folder of a bundle or a checkpoint, or FAMILY:MODEL.")
+    models: dict[ModelName, Text] = setting("Further models, by the name that requests give.", {})
+    provider: Provider = setting("Where the towers run.", "auto")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = setting(
+        "Threads of the towers; None: the engine's own choice.", None
     )
-    provider: Provider = field(default="auto", metadata={"rule": Choice(PROVIDERS)})
-    threads: int | None = _setting(Whole(1, 1024, may_be_none=True), None)  # of the towers
-    max_body: int = _setting(BYTES, 32 * MEGABYTE)  # bytes of a request
-    # bytes of all requests that are being answered, and of the images fetched for them
-    max_bodies: int = _setting(BYTES, 256 * MEGABYTE)
-    max_image: int = _setting(BYTES, 16 * MEGABYTE)  # bytes of one image
-    max_pixels: int = _setting(Whole(1, 2**31), 50_000_000)  # of one image
-    # seconds of processor time that one image may take to decode
-    decode_seconds: float = _setting(SECONDS, 10.0)
-    max_text: int = _setting(Whole(1, 2**24), 8_000)  # characters
-    max_pairs: int = _setting(Whole(1, 2**20), 256)  # of one request
-    batch: int = _setting(Whole(1, 2**16), 32)  # pairs that are scored together at most
-    # seconds that a pair waits for others
-    wait: float = _setting(Number(0, 1, "of seconds", is_low_allowed=True), 0.005)
-    # pairs that may wait; beyond it requests are refused
-    queue: int = _setting(Whole(1, 2**20), 512)
-    # seconds that a pair may be expected to wait; beyond it likewise
-    max_wait: float = _setting(SECONDS, 5.0)
-    explanations: int = _setting(Whole(1, 2**16), 8)  # that may wait
-    deadline: float = _setting(SECONDS, 30.0)  # until a request is given up
-    header_deadline: float = _setting(SECONDS, 10.0)  # that a client has for a request's head
-    connections: int = _setting(Whole(1, 2**20), 1000)  # at a time
-    # bytes of embeddings, a model, of images and texts that may come again
-    remember: int = _setting(Whole(0, MOST_BYTES), 64 * MEGABYTE)
-    # bearer tokens, one of which a request needs; none: no token is needed
-    tokens: tuple[str, ...] = _setting(Texts(token_problem, is_secret=True), ())
-    # of /metrics and /openapi.json, those that need no token
-    open_routes: tuple[str, ...] = _setting(Texts(one_of(DESCRIBING)), ())
-    # names by which it may be asked, beside addresses and names without a dot; *.example.com, or *
-    # for any
-    hosts: tuple[str, ...] = _setting(Texts(host_problem), ())
-    # of other sites' pages that may ask (CORS), or * for any
-    origins: tuple[str, ...] = _setting(Texts(origin_problem), ())
-    reload: bool = _setting(Flag(), False)  # whether POST /v1/reload is allowed
-    # hosts from which images may be fetched, *.example.com for all below one; none: no address is
-    # ever fetched
-    fetch: tuple[str, ...] = _setting(Texts(fetch_problem), ())
-    # private networks in which these hosts may lie, as 10.1.0.0/16; others are refused
-    fetch_networks: tuple[str, ...] = _setting(Texts(network_problem), ())
-    fetch_seconds: float = _setting(SECONDS, 10.0)  # for one image, redirects included
-    # the last ones, whose scores and texts are compared with the model's reference
-    drift_pairs: int = _setting(Whole(1, 2**24), 5_000)
-    # population stability index from which /readyz warns
-    drift_warning: float = _setting(Number(0, 1e6), 0.25)
+    max_body: Bytes = setting("Bytes of a request.", 32 * MEGABYTE)
+    max_bodies: Bytes = setting(
+        "Bytes of all requests that are being answered, and of the images fetched for them.",
+        256 * MEGABYTE,
+    )
+    max_image: Bytes = setting("Bytes of one image.", 16 * MEGABYTE)
+    max_pixels: int = setting("Pixels of one image.", 50_000_000, ge=1, le=2**31)
+    decode_seconds: Seconds = setting("Processor time that one image may take to decode.", 10.0)
+    max_text: int = setting("Characters of a text.", 8_000, ge=1, le=2**24)
+    max_pairs: Count = setting("Pairs of one request.", 256)
+    batch: int = setting("Pairs that are scored together at most.", 32, ge=1, le=2**16)
+    wait: float = setting(
+        "Time that a pair waits for others.", 0.005, ge=0, le=1, json_schema_extra=UNIT
+    )
+    queue: Count = setting("Pairs that may wait; beyond it requests are refused.", 512)
+    max_wait: Seconds = setting(
+        "Time that a pair may be expected to wait; beyond it requests are refused.", 5.0
+    )
+    explanations: int = setting("Explanations that may wait.", 8, ge=1, le=2**16)
+    deadline: Seconds = setting("Time until a request is given up.", 30.0)
+    header_deadline: Seconds = setting("Time that a client has for a request's head.", 10.0)
+    connections: Count = setting("Connections at a time.", 1000)
+    remember: int = setting(
+        "Bytes of embeddings, a model, of images and texts that may come again.",
+        64 * MEGABYTE,
+        ge=0,
+        le=2**40,
+    )
+    tokens: tuple[Token, ...] = setting(
+        "Bearer tokens, one of which a request needs; without any, no token is needed.",
+        (),
+        repr=False,
+    )
+    open_routes: tuple[Route, ...] = setting(
+        "Those of /metrics and /openapi.json that need no token.", ()
+    )
+    hosts: tuple[HostName, ...] = setting(
+        "Names by which it may be asked, next to addresses and names without a dot:"
+        " shop.example.com, *.example.com, or * for any.",
+        (),
+    )
+    origins: tuple[Origin, ...] = setting(
+        "Other sites whose pages may ask (CORS), or * for any.", ()
+    )
+    reload: bool = setting("Whether POST /v1/reload is allowed.", False)
+    fetch: tuple[FetchHost, ...] = setting(
+        "Hosts from which images may be fetched, *.example.com for all below one; without any, no"
+        " address is ever fetched.",
+        (),
+    )
+    fetch_networks: tuple[Network, ...] = setting(
+        "Private networks in which these hosts may lie, as 10.1.0.0/16; others are refused.", ()
+    )
+    fetch_seconds: Seconds = setting("Time for one image, redirects included.", 10.0)
+    drift_pairs: int = setting(
+        "The last pairs, whose scores and texts are compared with the model's reference.",
+        5_000,
+        ge=1,
+        le=2**24,
+    )
+    drift_warning: float = setting(
+        "Population stability index from which /readyz warns.", 0.25, gt=0, le=1e6
+    )
 
-    def __post_init__(self) -> None:
-        for name, rule in _rules(type(self)).items():
-            value = rule.checked(f"the service's {name}", getattr(self, name))
-            object.__setattr__(self, name, value)  # frozen for all others
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_json(cls, value: Any) -> Any:
+        return plain(value)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _checked(
+        cls, values: ArgsKwargs, check: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        """Check values in words of ours; those of a file, which the context names, each alone."""
+        try:
+            settings = check(values)
+        except ValidationError as error:
+            message = _message(error, values, info.context)
+            raise InputError(message) from None  # the cause would show tokens
+        if info.context is None:
+            settings._check_sums()
+        return settings
+
+    def _check_sums(self) -> None:
         if self.max_pairs > self.queue:
             raise InputError(
                 f"a request may have {self.max_pairs} pairs, but only {self.queue} may wait; raise"
@@ -153,10 +189,11 @@ class Settings:
             raise InputError(f"{path} can't be read as the service's settings: {error}") from error
         if not isinstance(found, dict):
             raise InputError(f"{path} holds no JSON object of settings")
-        for name, rule in _rules(cls).items():
-            if name in found:  # also where `more` wins
-                rule.checked(f"{path}: {name}", found[name])
-        return cls._of(found | more, str(path))
+        model = {"model": more["model"]} if "model" in more else {}
+        _adapter().validator.validate_python(  # the file's values, also where `more` wins
+            ArgsKwargs((), model | found), context=str(path), self_instance=cls.__new__(cls)
+        )
+        return cls(**found | more)
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -168,28 +205,46 @@ class Settings:
         path = os.environ.get(SETTINGS_ENV)
         model = os.environ.get(MODEL_ENV)
         more: dict[str, Any] = ({"model": model} if model else {}) | settings_of_environment()
-        if path:
-            return cls.read(path, **more)
-        return cls._of(more, "the environment")
-
-    @classmethod
-    def _of(cls, values: dict[str, Any], source: str) -> Self:
-        known = {item.name: item for item in fields(cls)}
-        if unknown := sorted(set(values) - set(known)):
-            raise InputError(
-                f"{source}: there is no setting {unknown[0]!r}; {', '.join(sorted(known))} are"
-                " there"
-            )
-        if "model" not in values:
-            raise InputError(
-                f"{source} names no model; set {MODEL_ENV}, or model in the file that"
-                f" {SETTINGS_ENV} names"
-            )
-        return cls(**values)
+        return cls.read(path, **more) if path else cls(**more)
 
 
-def _rules(kind: type[Settings]) -> dict[str, Rule]:
-    return {item.name: item.metadata["rule"] for item in fields(kind)}
+@cache
+def _adapter() -> TypeAdapter[Settings]:
+    return TypeAdapter(Settings)
+
+
+@cache
+def _schemas() -> Mapping[str, Any]:
+    """Return the JSON Schema of each setting."""
+    schemas: dict[str, Any] = _adapter().json_schema()["properties"]
+    return schemas
+
+
+def _message(error: ValidationError, values: ArgsKwargs, file: str | None) -> str:
+    """Return what is wrong with values, those of a file or given ones."""
+    names = list(_schemas())
+    given = dict(zip(names, values.args, strict=False)) | (values.kwargs or {})
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        nearest = did_you_mean(unknown[0], names) or f"; {', '.join(names)} are there"
+        return f"{file or 'the service'}: there is no setting {unknown[0]!r}{nearest}"
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "missing":
+        words = f"set {MODEL_ENV}, or model in the file that {SETTINGS_ENV} names"
+        return f"{file or 'what is given'} names no model; {words}"
+    if first["type"] in MISPLACED:
+        return "the service's settings are given each once, and best by name"
+    place = first["loc"][0]
+    name = names[place] if isinstance(place, int) else place
+    source = f"{file}: " if file else "the service's "
+    return f"{source}{name}{refusal(first, given[name], _schemas()[name])}"
+
+
+def _explained(name: str) -> str:
+    """Return what a setting is for, what it may be, and its default."""
+    schema = _schemas()[name]
+    default = f" Default: {schema['default']}." if "default" in schema else ""
+    return f"`{name}`: {schema['description']} It is {allowed(schema)}.{default}"
 
 
 def settings_of_environment() -> dict[str, tuple[str, ...]]:
@@ -210,3 +265,6 @@ def settings_of_environment() -> dict[str, tuple[str, ...]]:
 def _listed(variable: str) -> tuple[str, ...]:
     values = os.environ.get(variable, "").split(",")
     return tuple(value.strip() for value in values if value.strip())
+
+
+Settings.__doc__ = "\n".join([f"{Settings.__doc__}\n", *map(_explained, _schemas())])

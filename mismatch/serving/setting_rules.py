@@ -1,225 +1,101 @@
-"""What a setting of the service may be: each rule checks a value, and says what is needed."""
+"""What a setting of the service may be: types with their bounds, and words for other values."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from numbers import Integral, Real
-from typing import Any, Protocol
+from typing import Annotated, Any, TypeVar
 
-from mismatch.errors import InputError
+from pydantic import AfterValidator, Field
+from pydantic_core import ErrorDetails, PydanticKnownError
+
 from mismatch.serving.hosts import HOST_NAME
 
 __all__ = [
-    "Choice",
-    "Flag",
-    "Number",
-    "Rule",
+    "DEFAULT",
+    "DESCRIBING",
+    "SHORTEST_TOKEN",
+    "UNIT",
+    "Bytes",
+    "Count",
+    "FetchHost",
+    "HostName",
+    "ModelName",
+    "Network",
+    "Origin",
+    "Route",
+    "Seconds",
     "Text",
-    "TextByName",
-    "Texts",
-    "Whole",
-    "fetch_problem",
-    "host_problem",
-    "network_problem",
-    "one_of",
-    "origin_problem",
-    "token_problem",
+    "Token",
+    "allowed",
+    "plain",
+    "refusal",
+    "setting",
 ]
 
+Value = TypeVar("Value")
+
+DEFAULT = "default"  # name of the model that requests without a name get
+DESCRIBING = frozenset({"/metrics", "/openapi.json"})  # routes that `open_routes` may open
 SHORTEST_TOKEN = 16  # characters
 LONGEST_SHOWN = 100  # characters of a value in a message
-NAME = r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*"
+DAY = 86_400  # seconds
+LABELS = r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*"
 PORT = r"(?::[1-9]\d{0,4})?"
-FETCH_HOST = re.compile(rf"(?:\*\.)?{NAME}{PORT}", re.ASCII | re.IGNORECASE)
-ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://(?:{NAME}|\[[0-9a-f:.]+\]){PORT}", re.ASCII)
-USUAL_PORT = re.compile(r"http://.*:80|https://.*:443", re.ASCII)
+FETCH_HOST = re.compile(rf"(?:\*\.)?{LABELS}{PORT}", re.ASCII | re.IGNORECASE)
+USUAL_PORT = r"http://.*:80|https://.*:443"
+ORIGIN = re.compile(
+    rf"\*|(?!(?:{USUAL_PORT})\Z)[a-z][a-z0-9+.-]*://(?:{LABELS}|\[[0-9a-f:.]+\]){PORT}", re.ASCII
+)
+MODEL_NAME = re.compile(rf"(?!{DEFAULT}\Z)[\w.-]{{1,64}}", re.ASCII)
 
 
-class Rule(Protocol):
-    """What one setting may be."""
+def _written(pattern: re.Pattern[str], problem: str) -> AfterValidator:
+    """Return a check that refuses what doesn't match, and says what the problem is."""
 
-    def checked(self, subject: str, value: Any) -> Any:
-        """Return the value as the service keeps it; InputError, which begins with `subject`."""
-
-
-def refused(subject: str, value: object, needed: str) -> InputError:
-    """Return the error for a value, and what is needed in its place."""
-    shown = repr(value)
-    if len(shown) > LONGEST_SHOWN:
-        shown = shown[: LONGEST_SHOWN - 1] + "…"
-    return InputError(f"{subject} is {shown}; {needed} is needed")
-
-
-@dataclass(frozen=True)
-class Text:
-    """A string that is not empty; a path is one, too."""
-
-    def checked(self, subject: str, value: Any) -> str:
-        text = os.fspath(value) if isinstance(value, os.PathLike) else value
-        if not isinstance(text, str) or not text:
-            raise refused(subject, value, "a string")
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"{text!r} {problem}")
         return text
 
-
-@dataclass(frozen=True)
-class Flag:
-    """True or false."""
-
-    def checked(self, subject: str, value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise refused(subject, value, "true or false")
-        return value
+    return AfterValidator(check)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One of a few words."""
-
-    words: tuple[str, ...]
-
-    def checked(self, subject: str, value: Any) -> str:
-        if not isinstance(value, str) or value not in self.words:
-            raise refused(subject, value, f"one of {', '.join(self.words)}")
-        return value
+def _text(value: str) -> str:
+    if not value:  # `min_length` would refuse folders whose names are not UTF-8
+        raise PydanticKnownError("string_too_short", {"min_length": 1})
+    return value
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A whole number within bounds."""
-
-    low: int
-    high: int
-    may_be_none: bool = False
-
-    def checked(self, subject: str, value: Any) -> int | None:
-        if value is None and self.may_be_none:
-            return None
-        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if not is_whole or not self.low <= value <= self.high:
-            needed = f"a whole number from {self.low:,} to {self.high:,}"
-            raise refused(subject, value, needed)
-        return int(value)
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number above `low`, or from `low` where that `is_allowed`, and up to `high`."""
-
-    low: float
-    high: float
-    unit: str = ""
-    is_low_allowed: bool = False
-
-    def checked(self, subject: str, value: Any) -> float:
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not is_number or not self._covers(float(value)):
-            begin = f"from {self.low:g}" if self.is_low_allowed else f"more than {self.low:g}"
-            unit = f" {self.unit}" if self.unit else ""
-            raise refused(subject, value, f"a number{unit}, {begin}, {self.high:,g} at most,")
-        return float(value)
-
-    def _covers(self, value: float) -> bool:
-        is_above = value >= self.low if self.is_low_allowed else value > self.low
-        return math.isfinite(value) and is_above and value <= self.high
-
-
-@dataclass(frozen=True)
-class Texts:
-    """A list of strings, in which `problem` finds nothing wrong."""
-
-    problem: Callable[[str], str | None]
-    is_secret: bool = False  # whether no message may show it
-
-    def checked(self, subject: str, value: Any) -> tuple[str, ...]:
-        is_list = isinstance(value, list | tuple)
-        if not is_list or not all(isinstance(text, str) for text in value):
-            if self.is_secret:
-                raise InputError(f"{subject} is no list of strings, which is needed")
-            raise refused(subject, value, "a list of strings")
-        for text in value:
-            problem = self.problem(text)
-            if problem is not None:
-                raise InputError(f"{subject}: {problem}")
-        return tuple(value)
-
-
-@dataclass(frozen=True)
-class TextByName:
-    """An object of strings; `problem` finds nothing wrong with their names."""
-
-    problem: Callable[[str], str | None]
-
-    def checked(self, subject: str, value: Any) -> dict[str, str]:
-        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-            raise refused(subject, value, "an object of names and strings")
-        found = {}
-        for name, text in value.items():
-            problem = self.problem(name)
-            if problem is not None:
-                raise InputError(f"{subject}: {problem}")
-            found[name] = Text().checked(f"{subject}: {name}", text)
-        return found
-
-
-def token_problem(token: str) -> str | None:
-    """Say what keeps a bearer token from being one; None where nothing does. The words don't hold
-    it.
-    """
+def _token(token: str) -> str:
+    """Refuse what can't be a bearer token, in words that don't hold it."""
     if token.split() != [token]:
-        return "a token holds a blank, which no header could; take another one"
+        raise ValueError("a token holds a blank, which no header could; take another one")
     if not token.isprintable():
-        return "a token holds a letter that can't be encoded, or is none; take another one"
+        raise ValueError(
+            "a token holds a letter that can't be encoded, or is none; take another one"
+        )
     if len(token) < SHORTEST_TOKEN:
-        return f"a token has fewer than {SHORTEST_TOKEN} characters; take a longer one"
-    return None
+        raise ValueError(f"a token has fewer than {SHORTEST_TOKEN} characters; take a longer one")
+    return token
 
 
-def host_problem(host: str) -> str | None:
-    """Say what is wrong with a name that the service answers to; None where nothing is."""
-    if HOST_NAME.fullmatch(host):
-        return None
-    return f"{host!r} is no name; write it as match.example.com, *.example.com or *, without a port"
+def _fetch_host(host: str) -> str:
+    if not FETCH_HOST.fullmatch(host) and not _is_address(host):
+        example = "images.example.com, images.example.com:8080 or *.example.com"
+        raise ValueError(f"{host!r} is no host; write it as {example}, without http://")
+    return host
 
 
-def fetch_problem(host: str) -> str | None:
-    """Say what is wrong with a host from which images may be fetched; None where nothing is."""
-    if FETCH_HOST.fullmatch(host) or _is_address(host):
-        return None
-    example = "images.example.com, images.example.com:8080 or *.example.com"
-    return f"{host!r} is no host; write it as {example}, without http://"
-
-
-def origin_problem(origin: str) -> str | None:
-    """Say what is wrong with a site whose pages may ask; None where nothing is."""
-    if origin == "*" or (ORIGIN.fullmatch(origin) and not USUAL_PORT.fullmatch(origin)):
-        return None
-    words = "write it as browsers do: https://shop.example.com, in lower case, without a path"
-    return f"{origin!r} is no origin; {words} or its usual port"
-
-
-def network_problem(network: str) -> str | None:
-    """Say what is wrong with a network in which hosts may lie; None where nothing is."""
+def _network(network: str) -> str:
     try:
         ip_network(network)
     except ValueError as error:
-        return f"{error}; write it as 10.1.0.0/16"
-    return None
-
-
-def one_of(words: Collection[str]) -> Callable[[str], str | None]:
-    """Find wrong what is not among some words."""
-
-    def problem(word: str) -> str | None:
-        if word in words:
-            return None
-        return f"{word!r} can't be opened; {' and '.join(sorted(words))} can"
-
-    return problem
+        raise ValueError(f"{error}; write it as 10.1.0.0/16") from error
+    return network
 
 
 def _is_address(host: str) -> bool:
@@ -228,3 +104,107 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+WORDS = {
+    "array": "a list of strings",
+    "boolean": "true or false",
+    "object": "an object of names and strings",
+    "string": "a string",
+}
+UNIT: dict[str, Any] = {"unit": "seconds"}
+Bytes = Annotated[int, Field(ge=1, le=2**40)]
+Count = Annotated[int, Field(ge=1, le=2**20)]
+Seconds = Annotated[float, Field(gt=0, le=DAY, json_schema_extra=UNIT)]
+Text = Annotated[str, AfterValidator(_text)]
+ModelName = Annotated[
+    str,
+    _written(
+        MODEL_NAME,
+        f"can't be a model's name; take up to 64 letters, digits and . _ -, and not {DEFAULT}",
+    ),
+]
+Token = Annotated[str, AfterValidator(_token), Field(json_schema_extra={"format": "password"})]
+HostName = Annotated[
+    str,
+    _written(
+        HOST_NAME,
+        "is no name; write it as match.example.com, *.example.com or *, without a port",
+    ),
+]
+FetchHost = Annotated[str, AfterValidator(_fetch_host)]
+Origin = Annotated[
+    str,
+    _written(
+        ORIGIN,
+        "is no origin; write it as browsers do: https://shop.example.com, in lower case, without a"
+        " path or its usual port",
+    ),
+]
+Network = Annotated[str, AfterValidator(_network)]
+Route = Annotated[
+    str,
+    _written(
+        re.compile("|".join(map(re.escape, DESCRIBING))),
+        f"can't be opened; {' and '.join(sorted(DESCRIBING))} can",
+    ),
+]
+
+
+def setting(description: str, default: Value, **more: Any) -> Value:
+    """Return a field with a default and its help; `more` is of pydantic's Field."""
+    field: Value = Field(default=default, description=description, **more)
+    return field
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: paths as strings, NumPy's numbers as Python's."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    return value
+
+
+def refusal(error: ErrorDetails, value: Any, schema: Mapping[str, Any]) -> str:
+    """Return what pydantic refused of a setting's value, and what is needed, to follow its name.
+
+    `schema`: the setting's JSON Schema. No word of a secret is in it.
+    """
+    if error["type"] == "value_error":
+        return f": {error['ctx']['error']}"
+    inside = error["loc"][1:]
+    if len(inside) == 1 and schema.get("type") == "object":
+        return f": {inside[0]} is {_shown(error['input'])}; a string is needed"
+    if schema.get("items", {}).get("format") == "password":
+        return " is no list of strings, which is needed"
+    return f" is {_shown(value)}; {allowed(schema)} is needed"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
+
+
+def allowed(schema: Mapping[str, Any]) -> str:
+    """Return what a setting may be, in words, from its JSON Schema."""
+    if "anyOf" in schema:  # or null
+        schema = schema["anyOf"][0]
+    if "enum" in schema:
+        return f"one of {', '.join(schema['enum'])}"
+    if schema["type"] == "integer":
+        return f"a whole number from {schema['minimum']:,} to {schema['maximum']:,}"
+    if schema["type"] == "number":
+        unit = f" of {schema['unit']}" if "unit" in schema else ""
+        low = "minimum" if "minimum" in schema else "exclusiveMinimum"
+        begin = f"{'from' if low == 'minimum' else 'more than'} {schema[low]:g}"
+        return f"a number{unit}, {begin}, {schema['maximum']:,g} at most"
+    return WORDS[schema["type"]]

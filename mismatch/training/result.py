@@ -12,17 +12,23 @@ __all__ = ["TrainResult"]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run's models lie, and what training_stats.json says."""
+    """Where a run's models lie, and what training_stats.json says.
 
-    best_model: Path  # checkpoint of the best epoch; takes mismatch.load and export
-    final_model: Path  # checkpoint of the last epoch
-    best_epoch: int  # counted from 1
-    # figure → its value after each epoch: train_losses, val_losses (nats), val_auroc (0..1) …;
-    # lists of validation are empty where there were no rows for it
+    `best_model`: checkpoint of the best epoch; takes mismatch.load and export.
+    `final_model`: checkpoint of the last epoch.
+    `best_epoch`: number of the best epoch, counted from 1.
+    `history`: figure → its value after each epoch: train_losses, val_losses (nats), val_auroc
+        (0..1) …; lists of validation are empty where there were no rows for it.
+    `best_validation`: best_model's figures at its stored threshold; None without validation rows.
+    `stats`: all of training_stats.json.
+    """
+
+    best_model: Path
+    final_model: Path
+    best_epoch: int
     history: dict[str, list[Any]] = field(repr=False)
-    # best_model's figures at its stored threshold; None without validation rows
     best_validation: dict[str, Any] | None = field(repr=False)
-    stats: dict[str, Any] = field(repr=False)  # all of training_stats.json
+    stats: dict[str, Any] = field(repr=False)
 
     @classmethod
     def of(cls, best_model: Path, final_model: Path, stats: Mapping[str, Any]) -> TrainResult:

@@ -412,7 +412,7 @@ def test_a_report_is_saved_as_its_name_says(audited: Any) -> None:
     report.save("report.json")
     report.save(Path("report.html"))
     assert json.loads(Path("report.json").read_text()) == report.to_dict()
-    assert report.verdict().replace("'", "&#x27;") in Path("report.html").read_text()
+    assert report.verdict().replace("'", "&#39;") in Path("report.html").read_text()
     report.save("report.html")
     with pytest.raises(InputError, match=r"`path` train\.csv is there already"):
         report.save("train.csv")

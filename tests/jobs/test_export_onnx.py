@@ -15,7 +15,7 @@ import mismatch
 from mismatch.cli import main
 from mismatch.errors import InputError
 from mismatch.jobs.export_onnx import labelled_pairs
-from mismatch.jobs.options import open_rows
+from mismatch.jobs.options import RowSettings, open_rows
 from mismatch.runtime.bundle import read_bundle
 from mismatch.training.checkpoint import read_meta, write_meta
 
@@ -90,13 +90,10 @@ def test_rows_to_verify_are_read_as_the_options_say(tmp_path: Path) -> None:
     path.write_text(
         "photo\ttext\tlabel\na.png;b.png\tred\tyes\na.png;b.png\tblue\tno\nc.png\tred\tno\n../d.png\tred\tyes\n"
     )
-    options = {
-        "image_base_path": "base",
-        "image_column": "photo",
-        "label_map": "yes/no",
-        "multi_image": "all",
-    }
-    with open_rows(path, options) as source:
+    settings = RowSettings(
+        image_base_path="base", image_column="photo", label_map="yes/no", multi_image="all"
+    )
+    with open_rows(path, settings) as source:
         pairs, labels = labelled_pairs(source, 4)
     assert [str(pair.image) for pair in pairs[:5]] == [
         "base/a.png",

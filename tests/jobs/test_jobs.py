@@ -13,7 +13,7 @@ import pytest
 
 import mismatch
 from mismatch import cli
-from mismatch.jobs.options import MODEL_DEFAULTS, ROW_DEFAULTS
+from mismatch.jobs.options import ModelRowSettings
 from mismatch.jobs.train import TRAIN_DEFAULTS, TrainOptions
 
 # command → the public function
@@ -63,7 +63,7 @@ def parameters(function: Any) -> dict[str, Any]:
             continue
         [options] = typing.get_args(hints[name])
         is_training = options is TrainOptions
-        defaults = dict(TRAIN_DEFAULTS) if is_training else ROW_DEFAULTS | MODEL_DEFAULTS
+        defaults = dict(TRAIN_DEFAULTS) if is_training else vars(ModelRowSettings())
         found |= {option: defaults.get(option, EMPTY) for option in typing.get_type_hints(options)}
     return found
 
@@ -88,3 +88,28 @@ def test_a_function_has_the_options_of_its_command(verb: str) -> None:
             default = ()
         wanted = WRITTEN.get((verb, name), given[name])
         assert (tuple(default) if isinstance(default, list) else default) == wanted, name
+
+
+@pytest.mark.parametrize("verb", FUNCTIONS)
+def test_a_choice_is_a_literal_so_that_mypy_sees_a_wrong_one(verb: str) -> None:
+    command = cli.main.get_command(click.Context(cli.main), verb)
+    assert command is not None
+    hints = typing.get_type_hints(getattr(mismatch, FUNCTIONS[verb]), include_extras=True)
+    if "options" in hints:
+        [options] = typing.get_args(hints["options"])
+        hints |= typing.get_type_hints(options)
+    for param in command.params:
+        if isinstance(param.type, click.Choice):
+            hint = hints[param.name or ""]
+            union = [one for one in typing.get_args(hint) if typing.get_origin(one)]
+            literal = union[0] if union else hint
+            assert typing.get_args(literal) == tuple(param.type.choices), param.name
+
+
+def test_mypy_sees_a_choice_that_there_is_not() -> None:
+    with pytest.raises(mismatch.InputError, match="`head` is 'heads'; one of adapter, cosine"):
+        mismatch.TrainConfig(train_csv="a.csv", head="heads")  # type: ignore[arg-type]
+    with pytest.raises(mismatch.InputError, match="`engine` is 'rays'; local or ray"):
+        mismatch.predict_file("m", "a.csv", "-", engine="rays")  # type: ignore[arg-type]
+    with pytest.raises(mismatch.InputError, match="no option 'threds'; did you mean 'threads'"):
+        mismatch.calibrate("m", "a.csv", threds=1)  # type: ignore[call-arg]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mismatch.jobs.kept_pictures import kept_picture, temporary_folder
-from mismatch.jobs.options import open_rows
+from mismatch.jobs.options import RowSettings, open_rows
 
 
 def test_only_images_in_the_temporary_folder_are_kept(colour_images: Path) -> None:
@@ -14,7 +14,7 @@ def test_only_images_in_the_temporary_folder_are_kept(colour_images: Path) -> No
         {"image": data, "text": "red"},
         {"image": str(colour_images / "blue.png"), "text": "blue"},
     ]
-    with open_rows(rows, {}) as source:
+    with open_rows(rows, RowSettings()) as source:
         folder = temporary_folder(rows, source)
         assert folder is not None
         [written] = [path for path in folder.iterdir() if path.suffix != ".jsonl"]
@@ -29,6 +29,6 @@ def test_only_images_in_the_temporary_folder_are_kept(colour_images: Path) -> No
 def test_a_file_of_rows_has_no_temporary_folder(tmp_path: Path, colour_images: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("image_path,text\n")
-    with open_rows(file, {}) as source:
+    with open_rows(file, RowSettings()) as source:
         assert temporary_folder(file, source) is None
     assert kept_picture("red.png", str(colour_images), None) is None

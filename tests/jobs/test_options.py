@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import click
 import pytest
@@ -23,11 +24,12 @@ from mismatch.data.columns import Columns
 from mismatch.errors import InputError
 from mismatch.io.remote import Remote
 from mismatch.jobs.options import (
-    MODEL_DEFAULTS,
-    ROW_DEFAULTS,
     ModelOptions,
+    ModelRowOptions,
+    ModelRowSettings,
+    ModelSettings,
     RowOptions,
-    check_options,
+    RowSettings,
     model_name,
     open_predictor,
     open_rows,
@@ -132,7 +134,7 @@ def test_what_becomes_of_long_texts(args: list[str], shown: str) -> None:
     ],
 )
 def test_how_rows_are_read(options: dict[str, Any], columns: Columns) -> None:
-    with open_rows("rows.csv", options) as source:
+    with open_rows("rows.csv", RowSettings.of(options)) as source:
         assert (source.base, source.columns) == (options.get("image_base_path", ""), columns)
 
 
@@ -141,7 +143,10 @@ def test_options_about_rows_that_make_no_sense_are_refused() -> None:
         ({"label_map": "yes"}, "'yes' is not understood"),
         ({"image_column": "text"}, "three different names are needed"),
     ):
-        with pytest.raises(InputError, match=problem), open_rows("rows.csv", options):
+        with (
+            pytest.raises(InputError, match=problem),
+            open_rows("rows.csv", RowSettings.of(options)),
+        ):
             pass
     command = click.Command("a", params=list(ROW_OPTIONS), callback=lambda **options: None)
     assert (
@@ -159,15 +164,15 @@ def test_options_of_rows_are_those_of_a_job() -> None:
         callback=lambda **options: chosen.update(options),
     )
     assert CliRunner().invoke(command, []).exit_code == 0
-    assert chosen == ROW_DEFAULTS
+    assert chosen == asdict(RowSettings())
     assert CliRunner().invoke(command, ["--text_column", "b"]).exit_code == 0
-    assert chosen == ROW_DEFAULTS | {"text_column": "b"}
+    assert chosen == asdict(RowSettings(text_column="b"))
 
 
 def test_decoding_elsewhere_is_over_with_the_job() -> None:
     decoders = []
     for wanted in (False, True, False):
-        with open_rows("rows.csv", {"isolate_decoding": wanted}):
+        with open_rows("rows.csv", RowSettings(isolate_decoding=wanted)):
             decoders.append(preprocess._decoder)
     assert [type(one) for one in decoders] == [type(None), DecodingPool, type(None)]
     assert preprocess._decoder is None
@@ -207,31 +212,50 @@ def test_a_location_is_a_path_or_what_a_url_names() -> None:
 
 def test_a_job_reads_rows_as_its_options_say(tmp_path: Path, write_rows: Any) -> None:
     path = write_rows(tmp_path / "a.csv", [("picture", "text"), ("a.png", "red")])
-    with open_rows(path, {"image_column": "picture", "image_base_path": tmp_path}) as source:
+    with open_rows(path, RowSettings(image_column="picture", image_base_path=tmp_path)) as source:
         assert (source.name, source.path, source.base) == (str(path), path, str(tmp_path))
         assert (source.columns.image, source.columns.inside) == ("picture", str(tmp_path))
-    with open_rows(path, {"image_base_path": tmp_path, "allow_outside_images": True}) as source:
+    with open_rows(
+        path, RowSettings(image_base_path=tmp_path, allow_outside_images=True)
+    ) as source:
         assert source.columns.inside == ""
-    assert set(RowOptions.__annotations__) == set(ROW_DEFAULTS)
-    assert set(ModelOptions.__annotations__) == set(MODEL_DEFAULTS)
     with pytest.raises(InputError, match="no option 'thread'; did you mean 'threads'"):
-        check_options({"thread": 1}, ROW_DEFAULTS, MODEL_DEFAULTS)
+        ModelRowSettings.of({"thread": 1})
+    with pytest.raises(InputError, match="no option 'threads'"):
+        RowSettings.of({"threads": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (RowOptions, RowSettings),
+        (ModelOptions, ModelSettings),
+        (ModelRowOptions, ModelRowSettings),
+    ],
+)
+def test_settings_are_the_options_of_a_job(options: type, settings: type) -> None:
+    assert get_type_hints(settings) == get_type_hints(options)
 
 
 def test_a_job_takes_a_model_by_name_or_one_that_is_loaded(tiny_bundles: dict[str, Path]) -> None:
     with pytest.raises(InputError, match=r"`review_band` from 0\.1 to 0\.3 does not") as refusal:
         open_predictor(
-            tiny_bundles["openclip"], {}, threshold=0.5, review_band=ReviewBand(0.1, 0.3)
+            tiny_bundles["openclip"],
+            ModelSettings(),
+            threshold=0.5,
+            review_band=ReviewBand(0.1, 0.3),
         )
     assert refusal.value.option == "review_band"
-    banded = open_predictor(tiny_bundles["openclip"], {}, review_band=ReviewBand(-0.1, 1.1))
+    banded = open_predictor(
+        tiny_bundles["openclip"], ModelSettings(), review_band=ReviewBand(-0.1, 1.1)
+    )
     assert banded.review == ReviewBand(-0.1, 1.1)
-    predictor = open_predictor(tiny_bundles["openclip"], {"threads": 1}, threshold=0.25)
+    predictor = open_predictor(tiny_bundles["openclip"], ModelSettings(threads=1), threshold=0.25)
     assert predictor.threshold == 0.25
-    assert open_predictor(predictor, {}) is predictor
-    assert open_predictor(predictor, {"provider": "auto"}) is predictor
+    assert open_predictor(predictor, ModelSettings()) is predictor
+    assert open_predictor(predictor, ModelSettings(provider="auto")) is predictor
     with pytest.raises(InputError, match="`threads` goes with a model's folder"):
-        open_predictor(predictor, {"threads": 1})
+        open_predictor(predictor, ModelSettings(threads=1))
     with pytest.raises(InputError, match="`threshold` goes with a model's folder"):
-        open_predictor(predictor, {}, threshold=0.5)
+        open_predictor(predictor, ModelSettings(), threshold=0.5)
     assert model_name("openclip:tiny") == "openclip:tiny"

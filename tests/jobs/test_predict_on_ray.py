@@ -25,6 +25,7 @@ from mismatch.data.columns import Columns
 from mismatch.io.reading import read_json
 from mismatch.io.remote import Remote
 from mismatch.jobs import predict_on_ray
+from mismatch.jobs.options import ModelSettings
 from mismatch.jobs.predict_on_ray import ActorJob, BlockScorer
 from mismatch.jobs.prediction_run import PredictSettings
 from mismatch.runtime.decoding import DecodingPool
@@ -166,14 +167,8 @@ def test_four_workers_one_of_them_killed_give_the_rows_of_the_local_engine(
 def test_an_actor_decodes_elsewhere_where_that_is_asked_for(
     tmp_path: Path, tiny_bundles: dict[str, Path], isolated: bool
 ) -> None:
-    options = {
-        "provider": "cpu",
-        "threads": 1,
-        "batch_size": 16,
-        "num_workers": 1,
-    }
     settings = PredictSettings(
-        model_options=options,
+        model=ModelSettings(provider="cpu", threads=1, num_workers=1),
         threshold=None,
         review_band=None,
         long_text=None,

@@ -9,6 +9,7 @@ import pytest
 
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
+from mismatch.jobs.options import RowSettings
 from mismatch.jobs.prediction_rows import Shard, all_rows_failed, open_prediction_rows
 
 
@@ -48,13 +49,15 @@ def test_what_is_no_shard_is_refused(value: str) -> None:
 
 def test_rows_of_a_table_and_of_a_folder(colour_images: Path, write_rows: Any) -> None:
     path = write_rows(colour_images / "rows.csv", [("image_path", "text"), ("red.png", "red")])
-    with open_prediction_rows(path, None, None, {}, whole_header=True) as source:
+    with open_prediction_rows(path, None, None, RowSettings(), whole_header=True) as source:
         assert (source.name, source.files, source.base) == (str(path), (path,), "")
         assert [row.text for row in source.read()] == [row.text for row in source.read()] == ["red"]
         assert len(source.digest()) == 64
         assert source.notes() == []
     (colour_images / "red.txt").write_text("a red square")
-    with open_prediction_rows(None, colour_images, None, {}, whole_header=False) as source:
+    with open_prediction_rows(
+        None, colour_images, None, RowSettings(), whole_header=False
+    ) as source:
         rows = list(source.read())
         assert [(row.image_path, row.text) for row in rows] == [("red.png", "a red square")]
         assert source.columns.inside == source.base == str(colour_images)
@@ -78,6 +81,6 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with (
         pytest.raises(InputError, match=words),
-        open_prediction_rows(rows, images, titles, options, whole_header=False),
+        open_prediction_rows(rows, images, titles, RowSettings.of(options), whole_header=False),
     ):
         pytest.fail("never reached")

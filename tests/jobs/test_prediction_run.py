@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mismatch.jobs.options import ModelSettings, RowSettings
 from mismatch.jobs.prediction_rows import Shard, open_prediction_rows
 from mismatch.jobs.prediction_run import BLOCK_ROWS, Cluster, PredictSettings, run_settings
 from mismatch.runtime.predictor import Predictor
 
 SETTINGS = PredictSettings(
-    model_options={},
+    model=ModelSettings(),
     threshold=None,
     review_band=None,
     long_text=None,
@@ -25,7 +26,7 @@ SETTINGS = PredictSettings(
 
 def test_a_shard_and_kept_columns(colour_images: Path) -> None:
     rows = [{"image_path": "red.png", "text": str(number), "sku": "x"} for number in range(5)]
-    with open_prediction_rows(rows, None, None, {}, whole_header=True) as source:
+    with open_prediction_rows(rows, None, None, RowSettings(), whole_header=True) as source:
         assert [row.text for row in SETTINGS.rows(source)] == ["0", "1", "2", "3", "4"]
         half = replace(SETTINGS, shard=Shard(2, 2), keep_columns=True)
         assert [row.text for row in half.rows(source)] == ["1", "3"]
@@ -38,7 +39,7 @@ def test_what_an_output_depends_on_has_the_names_of_earlier_versions(
     predictor = Predictor(colour_engine(), threshold=0.25)
     rows = [{"image_path": "red.png", "text": "red"}]
     sharded = replace(SETTINGS, shard=Shard(1, 2))
-    with open_prediction_rows(rows, None, None, {}, whole_header=False) as source:
+    with open_prediction_rows(rows, None, None, RowSettings(), whole_header=False) as source:
         run = run_settings(predictor, source, sharded, {"a": "b"}, "csv")
         other = run_settings(Predictor(colour_engine()), source, SETTINGS, {}, "csv")
     assert list(run) == [
@@ -72,14 +73,15 @@ def test_an_output_depends_on_which_images_may_be_used(
 ) -> None:
     (colour_images / "base").mkdir()
     rows = [{"image_path": "../red.png", "text": "red"}]
-    base = {"image_base_path": colour_images / "base"}
+    base = RowSettings(image_base_path=colour_images / "base")
+    outside = {"allow_outside_images": True}
     isolated = replace(SETTINGS, isolate_decoding=True)
     found: dict[int, list[str]] = {}
     for options, settings in (
         (base, SETTINGS),
-        (base | {"allow_outside_images": True}, SETTINGS),
+        (replace(base, **outside), SETTINGS),
         (base, isolated),
-        ({"allow_outside_images": True}, SETTINGS),
+        (RowSettings(**outside), SETTINGS),
     ):
         with open_prediction_rows(rows, None, None, options, whole_header=False) as source:
             run = run_settings(Predictor(colour_engine()), source, settings, {}, "csv")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mismatch.jobs.options import RowSettings
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.prediction_rows import open_prediction_rows
 from mismatch.jobs.scored_windows import RunCounts, kept_columns, scored_windows
@@ -31,7 +32,7 @@ def test_windows_are_counted_each_on_its_own(
     ]
     counts = RunCounts()
     with open_prediction_rows(
-        rows, None, None, {"image_base_path": colour_images}, whole_header=False
+        rows, None, None, RowSettings(image_base_path=colour_images), whole_header=False
     ) as source:
         windows = list(scored_windows(predictor, source.read(), source, ["sku"]))
     for window in windows:

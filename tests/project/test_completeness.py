@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -58,6 +58,7 @@ TESTED_ELSEWHERE = {
     "mismatch.runtime.onnx_graph": "runtime/test_onnx_engine",
     "mismatch.runtime.structure": "runtime/test_image_bounds",
     "mismatch.reference": "test_specs",
+    "mismatch.score_specs": "test_specs",
     "mismatch.spec_base": "test_specs",
     "mismatch.training.config_checks": "training/test_config",
     "mismatch.training.feeds.feeds": "training/feeds/test_batches",
@@ -237,6 +238,21 @@ def test_a_public_name_has_a_docstring_and_a_readme_line(name: str) -> None:
     value = getattr(mismatch, name)
     assert inspect.getdoc(value)
     assert re.search(rf"\b{name}\b", README)
+
+
+DATACLASSES = [
+    value
+    for name in mismatch.__all__
+    if is_dataclass(value := getattr(mismatch, name)) and inspect.isclass(value)
+]
+
+
+@pytest.mark.parametrize("kind", DATACLASSES, ids=lambda kind: kind.__name__)
+def test_the_help_of_a_public_dataclass_explains_every_field(kind: type) -> None:
+    text = inspect.getdoc(kind) or ""
+    explained = re.findall(r"^(?:`(\w+)`|(\w+) \(.+?\)): \S", text, re.MULTILINE)
+    names = {name or other for name, other in explained}
+    assert [field.name for field in fields(kind) if field.name not in names] == []
 
 
 def test_dir_lists_the_public_names_and_an_unknown_one_is_an_attribute_error() -> None:

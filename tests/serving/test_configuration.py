@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +106,62 @@ def test_what_is_refused(options: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, f"what is given names no model; set {MODEL_ENV}"),
+        ({"model": "m", "bach": 8}, "no setting 'bach'; did you mean 'batch'"),
+        ({"model": "m", "bach": 8, "batch": "8"}, "no setting 'bach'"),
+    ],
+)
+def test_names_are_checked_as_values_are(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Settings(**options)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "words"),
+    [
+        ([3], {}, "model is 3; a string is needed"),
+        (["m", "n"], {}, "models is 'n'; an object of names and strings is needed"),
+        (["m"], {"model": "n"}, "settings are given each once, and best by name"),
+        (["m", *range(50)], {}, "the service's models is 0; an object"),
+    ],
+)
+def test_values_without_names(values: list[Any], options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Settings(*values, **options)
+
+
+def test_a_changed_copy_is_checked() -> None:
+    settings = Settings("m", tokens=("a" * 16,))
+    assert replace(settings, batch=8) == Settings("m", batch=8, tokens=("a" * 16,))
+    with pytest.raises(InputError, match="batch is 0; a whole number from 1 to 65,536"):
+        replace(settings, batch=0)
+    with pytest.raises(FrozenInstanceError):
+        settings.batch = 8  # type: ignore[misc]
+
+
+def test_no_secret_is_in_what_is_printed_of_the_settings() -> None:
+    text = repr(Settings("m", tokens=("secret0123456789",)))
+    assert text.startswith("Settings(model='m'")
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(Settings)])
+def test_the_help_has_every_setting_and_its_bounds(name: str) -> None:
+    lines = (inspect.getdoc(Settings) or "").splitlines()
+    (line,) = [line for line in lines if line.startswith(f"`{name}`: ")]
+    assert re.fullmatch(r"`\w+`: \S.*\. It is .+[^,]\.( Default: .+\.)?", line), line
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [
         ("{", "can't be read"),
         ("[" * 100_000, "can't be read"),
         ("[]", "no JSON object"),
         ('{"modell": 1}', "no setting 'modell'"),
+        ('{"model": "m", "\\ud800": 1}', r"no setting '\\ud800'"),
         ("{}", "names no model"),
         ('{"model": 1}', "model is 1; a string is needed"),
         ('{"model": "m", "batch": "8"}', "batch is '8'; a whole number from 1"),

@@ -10,7 +10,6 @@ import pytest
 
 from mismatch.errors import InputError
 from mismatch.serving.configuration import Settings
-from mismatch.serving.setting_rules import Number, Whole
 
 WRONG: list[Any] = [object(), b"x", [], {1: 2}, float("nan"), float("-inf"), -1, "\udcff", [[]]]
 
@@ -31,15 +30,16 @@ def test_every_setting_takes_its_default_and_refuses_other_types_in_words(name: 
 
 def test_a_long_value_is_not_repeated_whole() -> None:
     with pytest.raises(InputError) as error:
-        Whole(1, 2).checked("it", "x" * 10_000)
+        Settings("m", batch="x" * 10_000)  # type: ignore[arg-type]
     assert len(str(error.value)) < 200
 
 
-@pytest.mark.parametrize(("value", "is_taken"), [(0, False), (0.1, True), (2, True), (2.1, False)])
+@pytest.mark.parametrize(
+    ("value", "is_taken"), [(0, False), (0.1, True), (86_400, True), (86_400.1, False)]
+)
 def test_bounds_of_a_number(value: float, is_taken: bool) -> None:
-    rule = Number(0, 2)
     if is_taken:
-        assert rule.checked("it", value) == value
+        assert Settings("m", deadline=value).deadline == value
         return
-    with pytest.raises(InputError, match="a number, more than 0, 2 at most"):
-        rule.checked("it", value)
+    with pytest.raises(InputError, match="a number of seconds, more than 0, 86,400 at most is"):
+        Settings("m", deadline=value)
