@@ -74,14 +74,13 @@ def test_an_output_depends_on_which_images_may_be_used(
     (colour_images / "base").mkdir()
     rows = [{"image_path": "../red.png", "text": "red"}]
     base = RowSettings(image_base_path=colour_images / "base")
-    outside = {"allow_outside_images": True}
     isolated = replace(SETTINGS, isolate_decoding=True)
     found: dict[int, list[str]] = {}
     for options, settings in (
         (base, SETTINGS),
-        (replace(base, **outside), SETTINGS),
+        (replace(base, allow_outside_images=True), SETTINGS),
         (base, isolated),
-        (RowSettings(**outside), SETTINGS),
+        (RowSettings(allow_outside_images=True), SETTINGS),
     ):
         with open_prediction_rows(rows, None, None, options, whole_header=False) as source:
             run = run_settings(Predictor(colour_engine()), source, settings, {}, "csv")
