@@ -77,8 +77,8 @@ def percentiles(values: NDArray[Any], level: float = LEVEL) -> Interval:
     """Map (B,) resampled figures → the interval between their quantiles; nan where fewer than half
     of them exist.
     """
-    known = values[np.isfinite(values)]
-    if 2 * len(known) < len(values) or not len(known):
+    finite = values[np.isfinite(values)]
+    if 2 * len(finite) < len(values) or not len(finite):
         return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))

@@ -90,13 +90,13 @@ def _best(
     if any(len(np.unique(truth[fold != part])) < 2 for part in np.unique(fold)):
         return "platt"
     best = ""
-    least = np.empty(0)
+    best_losses = np.empty(0)
     for name, fit in fits.items():
         losses = _cross_validated(fit, values, truth, fold)
-        gain = least - losses if best else np.full(len(truth), np.inf)
+        gain = best_losses - losses if best else np.full(len(truth), np.inf)
         if not best or gain.mean() > gain.std() / len(gain) ** 0.5:
             best = name
-            least = losses
+            best_losses = losses
     return best
 
 
@@ -161,8 +161,10 @@ def _bent(parts: Floats, target: Floats, offset: float) -> tuple[Floats, float]:
     )
     pull = np.append(np.full(len(parts), PRIOR), 0.0) / len(target)
 
-    def loss(u: Floats, at: Floats) -> float:
-        return float((np.logaddexp(0, u) - target * u).mean() + (pull * (at - 1) ** 2).sum() / 2)
+    def loss(u: Floats, heights: Floats) -> float:
+        return float(
+            (np.logaddexp(0, u) - target * u).mean() + (pull * (heights - 1) ** 2).sum() / 2
+        )
 
     u = weights @ features
     now = loss(u, weights)

@@ -81,13 +81,13 @@ class Share:
         value, low, high, confident = (
             f"{100 * part:.1f}" for part in (self.value, self.low, self.high, self.confident)
         )
-        said = (
+        estimate = (
             f"about {value} % of {self.rows:,} labels look wrong"
             f" ({round(self.value * self.rows):,}), {low} to {high} % with a certainty of nine"
             " in ten"
         )
         return (
-            f"{said}, if hard pairs are labelled as well as easy ones; confident learning says"
+            f"{estimate}, if hard pairs are labelled as well as easy ones; confident learning says"
             f" {confident} %, heads' own mistakes among them"
         )
 
@@ -160,28 +160,28 @@ def nearest_pairs(
     text_rows = _directions(texts)
     rows = len(image_of)
     count = min(nearest, len(image_of) - 1)
-    found = np.empty((rows, count), np.int64)
+    neighbours = np.empty((rows, count), np.int64)
     step = max(1, BLOCK // max(1, rows))
     for start in range(0, rows, step):
-        own = np.arange(start, min(start + step, rows))
+        block = np.arange(start, min(start + step, rows))
         # (B, N)
         alike = (
-            image_rows[image_of[own]] @ image_rows[image_of].T
-            + text_rows[text_of[own]] @ text_rows[text_of].T
+            image_rows[image_of[block]] @ image_rows[image_of].T
+            + text_rows[text_of[block]] @ text_rows[text_of].T
         )
-        same_image = image_of[own, None] == image_of
-        same_text = text_of[own, None] == text_of
+        same_image = image_of[block, None] == image_of
+        same_text = text_of[block, None] == text_of
         alike[same_image != same_text] -= 4.0  # behind all others
-        alike[np.arange(len(own)), own] = -np.inf
+        alike[np.arange(len(block)), block] = -np.inf
         best = (
             np.argpartition(-alike, count - 1, axis=1)[:, :count]
             if count
-            else np.empty((len(own), 0), np.int64)
+            else np.empty((len(block), 0), np.int64)
         )
-        found[own] = np.take_along_axis(
+        neighbours[block] = np.take_along_axis(
             best, np.argsort(-np.take_along_axis(alike, best, 1), axis=1, kind="stable"), 1
         )
-    return found
+    return neighbours
 
 
 def reason(label: int, probability: float, nearest_labels: ArrayLike) -> str:
@@ -191,12 +191,12 @@ def reason(label: int, probability: float, nearest_labels: ArrayLike) -> str:
     name = ("mismatch", "match")[label]
     matches = int(np.sum(nearest_labels))
     asked = len(np.atleast_1d(nearest_labels))
-    said = (
+    sentence = (
         f"labelled {name}, {'but' if (probability >= 0.5) != (label == 1) else 'and'} heads trained"
         f" without it give {probability:.2f}"
     )
     other = asked - matches if label else matches
-    return said + (
+    return sentence + (
         f"; {other} of its {asked} nearest pairs are {'mismatches' if label else 'matches'}"
         if asked
         else ""

@@ -81,8 +81,8 @@ def _share(part: float, whole: float) -> float:
 def confusion_matrix(labels: ArrayLike, decisions: ArrayLike) -> NDArray[np.int64]:
     """Map (N,) labels, (N,) decisions → (2, 2) counts; rows are labels, columns decisions."""
     truth = np.asarray(labels, np.int64)
-    said = np.asarray(decisions, np.int64)
-    return np.bincount(2 * truth + said, minlength=4).reshape(2, 2)
+    decided = np.asarray(decisions, np.int64)
+    return np.bincount(2 * truth + decided, minlength=4).reshape(2, 2)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -140,10 +140,10 @@ def expected_calibration_error(labels: ArrayLike, scores: ArrayLike, bins: int =
     0 at best; nan where scores are no probabilities. It is above 0 by chance alone: by about 0.02
     for a thousand rows.
     """
-    found = reliability(labels, scores, bins)
+    curve = reliability(labels, scores, bins)
     return (
-        float((found[:, 2] * np.abs(found[:, 0] - found[:, 1])).sum() / found[:, 2].sum())
-        if len(found)
+        float((curve[:, 2] * np.abs(curve[:, 0] - curve[:, 1])).sum() / curve[:, 2].sum())
+        if len(curve)
         else float("nan")
     )
 

@@ -90,8 +90,8 @@ class CutCounts:
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
-    found: Floats = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
-    return found
+    share: Floats = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+    return share
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,16 @@ class Objective:
     @classmethod
     def parse(cls, written: str) -> Self:
         """Read what `str` writes; InputError for anything else."""
-        found = WRITTEN.fullmatch(written)
+        parsed = WRITTEN.fullmatch(written)
         try:
-            if found is None:
+            if parsed is None:
                 raise ValueError(written)
-            if found["share"]:
-                return cls(found["share"], target=float(found["target"]), of=found["label"])  # type: ignore[arg-type]
-            if found["miss"]:
-                return cls("cost", float(found["miss"]), float(found["alarm"]))
-            if found["plain"] in NAMES:
-                return cls(found["plain"])  # type: ignore[arg-type]
+            if parsed["share"]:
+                return cls(parsed["share"], target=float(parsed["target"]), of=parsed["label"])  # type: ignore[arg-type]
+            if parsed["miss"]:
+                return cls("cost", float(parsed["miss"]), float(parsed["alarm"]))
+            if parsed["plain"] in NAMES:
+                return cls(parsed["plain"])  # type: ignore[arg-type]
         except ValueError:
             pass
         raise InputError(
