@@ -41,14 +41,16 @@ def _join_islands(graph: onnx.GraphProto) -> None:
     kinds = onnx.TensorProto
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
     target = {name: node.attribute[0].i for name, node in casts.items()}
-    given = {entry.name for entry in graph.input if entry.type.tensor_type.elem_type == kinds.FLOAT}
+    inputs = {
+        entry.name for entry in graph.input if entry.type.tensor_type.elem_type == kinds.FLOAT
+    }
     for node in graph.node:
-        for at, name in enumerate(node.input):
+        for position, name in enumerate(node.input):
             before = casts[name].input[0] if target.get(name) == kinds.FLOAT else ""
             if target.get(before) == kinds.FLOAT16 and (
-                (source := casts[before].input[0]) in given or source.endswith("_cast_to_fp16")
+                (source := casts[before].input[0]) in inputs or source.endswith("_cast_to_fp16")
             ):
-                node.input[at] = source
+                node.input[position] = source
     results = {entry.name for entry in graph.output}
     while unread := [
         node

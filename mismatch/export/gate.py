@@ -107,9 +107,9 @@ def judge(
     of a threshold is fitted again to the candidate's logits; fp16 is too near to need it.
     """
     score = reference.engine.score
-    known = [labels[i] for i in reference.good]
-    has = np.array([label is not None for label in known], bool)
-    truth = np.array([label for label in known if label is not None], np.int64)
+    scored_labels = [labels[i] for i in reference.good]
+    has = np.array([label is not None for label in scored_labels], bool)
+    truth = np.array([label for label in scored_labels if label is not None], np.int64)
     both = 0 < truth.sum() < len(truth)
     logits = candidate.logits[has]
     before, after = (
@@ -118,19 +118,19 @@ def judge(
         else (None, None)
     )
     refit = precision == "int8" and bool(both) and len(truth) >= LEAST_ROWS
-    own = _refitted(score, logits, truth) if refit else score
+    candidate_score = _refitted(score, logits, truth) if refit else score
     decisions = [
         scores_from_logits(outputs.logits, spec) >= spec.threshold_in_use
-        for outputs, spec in ((reference, score), (candidate, own))
+        for outputs, spec in ((reference, score), (candidate, candidate_score))
     ]
     return Verdict(
         precision,
-        len(known),
+        len(scored_labels),
         int((decisions[0] != decisions[1]).sum()),
         before,
         after,
         refitted=refit,
-        score=own,
+        score=candidate_score,
     )
 
 

@@ -54,9 +54,9 @@ def with_score(head: onnx.ModelProto, score: ScoreSpec) -> onnx.ModelProto:
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
     for node in graph.node:
         for names in (node.input, node.output):
-            for at, name in enumerate(names):
+            for position, name in enumerate(names):
                 if name == old:
-                    names[at] = new
+                    names[position] = new
 
 
 def _add_log_odds(
