@@ -219,11 +219,10 @@ def _system_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, OSError) or not (
-            found := re.search(r"\(os error (\d+)\)", str(error))
-        ):
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if isinstance(error, OSError) or number is None:
             raise
-        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> None:
@@ -252,13 +251,13 @@ def _known_hashes(folder: Path | None) -> dict[str, str]:
     return {name: digest for name, digest in read_meta(folder).files.items() if name not in OURS}
 
 
-def _hashes(folder: Path, known: Mapping[str, str]) -> dict[str, str]:
+def _hashes(folder: Path, known_hashes: Mapping[str, str]) -> dict[str, str]:
     """Return the hashes of all files in a checkpoint that nothing rewrites later."""
     names = sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
     return {
-        name: known.get(name) or sha256_file(folder / name)
+        name: known_hashes.get(name) or sha256_file(folder / name)
         for name in names
         if name == HEAD or name not in OURS
     }
@@ -308,10 +307,10 @@ def read_meta(folder: Path) -> CheckpointMeta:
         raise CheckpointError(
             f"{path} is not valid JSON ({error}); train or copy the checkpoint again"
         ) from error
-    found = data.get("format_version") if isinstance(data, dict) else None
-    if found != FORMAT_VERSION or isinstance(found, bool):
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if version != FORMAT_VERSION or isinstance(version, bool):
         raise CheckpointError(
-            f"{path} has format_version {found!r}, this mismatch reads {FORMAT_VERSION}; upgrade"
+            f"{path} has format_version {version!r}, this mismatch reads {FORMAT_VERSION}; upgrade"
             " mismatch-clip or train again"
         )
     if not is_sealed(data):

@@ -330,11 +330,11 @@ class TrainConfig:
         mode fills in included, so that later defaults change nothing.
         """
         values = {}
-        for one in fields(self):
-            value = self.value(one.name)
-            belongs = self.mode in one.metadata.get("modes", MODES)
-            if value is not None and belongs and one.name not in NOT_SAVED:
-                values[one.name] = value
+        for setting in fields(self):
+            value = self.value(setting.name)
+            belongs = self.mode in setting.metadata.get("modes", MODES)
+            if value is not None and belongs and setting.name not in NOT_SAVED:
+                values[setting.name] = value
         return settings_text(values)
 
     @property
@@ -350,8 +350,8 @@ class TrainConfig:
 
     def value(self, name: str) -> Any:
         """Return the option as given, else what the mode has for it."""
-        given = getattr(self, name)
-        return MODES[self.mode].get(name) if given is None else given
+        value = getattr(self, name)
+        return MODES[self.mode].get(name) if value is None else value
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
@@ -371,7 +371,9 @@ class TrainConfig:
 def kinds() -> Mapping[str, Kind]:
     """Return what each option may be, by its name."""
     hints = get_type_hints(TrainConfig)
-    return MappingProxyType({one.name: kind_of(hints[one.name]) for one in fields(TrainConfig)})
+    return MappingProxyType(
+        {setting.name: kind_of(hints[setting.name]) for setting in fields(TrainConfig)}
+    )
 
 
 def help_text(name: str) -> str:

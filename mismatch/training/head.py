@@ -152,11 +152,11 @@ class AdapterHead(CosineHead):
         return parts * math.sqrt(self.spec.members)
 
     def _embed(self, adapters: nn.Module, norm: nn.Module | None, row: Tensor, dim: int) -> Tensor:
-        given = row if norm is None else norm(row)
+        inputs = row if norm is None else norm(row)
         base = normalise(row[:, :dim]) if self.residual else 0.0
         # (B, common_dim) each
         members = [
-            normalise(base + adapter(given))
+            normalise(base + adapter(inputs))
             for adapter in (adapters if isinstance(adapters, nn.ModuleList) else [adapters])
         ]
         return (

@@ -41,7 +41,9 @@ def is_legacy(path: str | Path) -> bool:
 def check_not_above(path: str | Path) -> None:
     """Raise CheckpointError for the folder of a whole run, with the names of the models in it."""
     nested = sorted(
-        found.parent.name for found in Path(path).glob(f"*/{CONFIG}") if is_legacy(found.parent)
+        config_file.parent.name
+        for config_file in Path(path).glob(f"*/{CONFIG}")
+        if is_legacy(config_file.parent)
     )
     if nested and not is_legacy(path):
         raise CheckpointError(

@@ -55,10 +55,10 @@ def has_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    known: Sequence[Callable[[], bool] | None] = [
+    checks: Sequence[Callable[[], bool] | None] = [
         getattr(torch.cpu, name, None) for name in BF16_CPUS
     ]
-    return any(check is not None and check() for check in known)
+    return any(check is not None and check() for check in checks)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

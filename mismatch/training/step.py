@@ -163,8 +163,8 @@ class Step:
         """Return all processes' embeddings of unique images (U, image_width) and pieces (W,
         text_width), fp32, each a leaf of the graph.
         """
-        if (known := feed.known(batch)) is not None:
-            return known
+        if (embeddings := feed.known(batch)) is not None:
+            return embeddings
         sides = [
             [
                 (part.places, rows)

@@ -76,12 +76,12 @@ class Trackers:
         """Log figures by name at a step, counted from the run's first; those that do not exist are
         left out.
         """
-        known = {
+        finite = {
             name: float(value)
             for name, value in values.items()
             if value is not None and math.isfinite(value)
         }
-        self._each(lambda tracker: tracker.log(known, step=step))
+        self._each(lambda tracker: tracker.log(finite, step=step))
 
     def epoch(self, history: History, step: int) -> None:
         """Log the last epoch's figures, at its last step."""

@@ -187,7 +187,7 @@ class Shards:
                 module.reshard()
 
     def _line(self, blocks: int) -> str:
-        own, count = (
+        local, count = (
             sum(sizes)
             for sizes in zip(
                 *((_local(part).numel(), part.numel()) for part in self.backbone.parameters()),
@@ -196,7 +196,7 @@ class Shards:
         )
         return (
             f"`fsdp`: {blocks} blocks and what is around them over {self.processes.count}"
-            f" processes, {own:,} of the backbone's {count:,} weights in this one"
+            f" processes, {local:,} of the backbone's {count:,} weights in this one"
         )
 
 
@@ -214,9 +214,9 @@ class ShardedWeights:
         return gather(self.weights.state_dict(), self.shards.processes.main)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        own = self.weights.state_dict()
+        current = self.weights.state_dict()
         self.weights.load_state_dict(
-            {name: _spread(tensor, own.get(name)) for name, tensor in state_dict.items()}
+            {name: _spread(tensor, current.get(name)) for name, tensor in state_dict.items()}
         )
 
 
@@ -235,8 +235,8 @@ class ShardedOptimizer:
             parameter for group in self.optimizer.param_groups for parameter in group["params"]
         ]
         averages = {
-            i: {name: _spread(value, parameters[i]) for name, value in found.items()}
-            for i, found in state_dict["state"].items()
+            i: {name: _spread(value, parameters[i]) for name, value in values.items()}
+            for i, values in state_dict["state"].items()
         }
         self.optimizer.load_state_dict(state_dict | {"state": averages})
 
@@ -308,11 +308,11 @@ def _blocks(backbone: Backbone, names: Sequence[str] | None) -> list[nn.Module]:
         return list(
             dict.fromkeys(block for tower in find_towers(backbone) for block in tower.blocks)
         )
-    known = {type(module).__name__ for module in backbone.modules()}
-    if unknown := [name for name in names if name not in known]:
+    classes = {type(module).__name__ for module in backbone.modules()}
+    if unknown := [name for name in names if name not in classes]:
         raise InputError(
             "accelerate launch --fsdp_transformer_layer_cls_to_wrap: the backbone has no"
-            f" {unknown[0]}{did_you_mean(unknown[0], known)}"
+            f" {unknown[0]}{did_you_mean(unknown[0], classes)}"
         )
     chosen = [module for module in backbone.modules() if type(module).__name__ in names]
     return [

@@ -177,8 +177,8 @@ class PixelFeed:
         seen = ahead(
             lambda part: (part[0], self._pixels(part[1])), self._slices(images, size), self.workers
         )
-        said = (
-            (chosen, self._tokens(given)) for chosen, given in self._slices(by_length, 4 * size)
+        tokenized = (
+            (chosen, self._tokens(even)) for chosen, even in self._slices(by_length, 4 * size)
         )
         image_rows = [
             (chosen, detector.encode_image(pixel_values.to(self.device))[: len(chosen)])
@@ -189,7 +189,7 @@ class PixelFeed:
                 chosen,
                 detector.encode_text(*(tensor.to(self.device) for tensor in tokens))[: len(chosen)],
             )
-            for chosen, tokens in said
+            for chosen, tokens in tokenized
         ]
         return self.processes.assemble(len(images), image_rows), self.processes.assemble(
             len(self.lengths), piece_rows
@@ -212,10 +212,10 @@ class PixelFeed:
         """Yield the process's share, `size` at a time: its own items, and those with one more that
         keep the processes in step. There are as many slices in every process.
         """
-        own = items[self.processes.share(len(items))]
+        share = items[self.processes.share(len(items))]
         even = items[self.processes.even_share(len(items))]
         for start in range(0, len(even), size):
-            yield own[start : start + size], even[start : start + size]
+            yield share[start : start + size], even[start : start + size]
 
     def _by_length(self, pieces: Indices) -> Indices:
         """Map (W,) pieces → their places, short ones first."""
@@ -244,13 +244,13 @@ def _tokenized(
     """Map W pieces, of which each process takes its part → the ids of all, piece after piece (T,),
     and how many each piece has (W,).
     """
-    own = pieces[processes.part(len(pieces))]
+    share = pieces[processes.part(len(pieces))]
     ids = array("i")
     lengths = array("q")
 
     def encode() -> None:
-        for start in range(0, len(own), TEXTS):
-            for tokens in tokenizer.encode(list(own[start : start + TEXTS]))[0]:
+        for start in range(0, len(share), TEXTS):
+            for tokens in tokenizer.encode(list(share[start : start + TEXTS]))[0]:
                 ids.extend(tokens)
                 lengths.append(len(tokens))
 
@@ -278,7 +278,7 @@ class PixelStore:
         # of a resized image: there is nothing left to resize or crop
         self.normalise = Preprocessor(replace(spec, mode="shortest", resize=0))
         self.room = limit  # bytes left
-        self.known: dict[Path, NDArray[np.uint8]] = {}
+        self.resized: dict[Path, NDArray[np.uint8]] = {}
 
     def load(self, pairs: PairSet, images: Indices) -> NDArray[np.float32]:
         """Return pixel values (B, 3, S, S) of images by their place in `pairs`; ImageError with
@@ -292,15 +292,15 @@ class PixelStore:
     def _resized(self, pairs: PairSet, image: int) -> NDArray[np.uint8]:
         """Return an image resized, (S, S, 3)."""
         path = pairs.images[image]
-        if (found := self.known.get(path)) is not None:
-            return found
+        if (stored := self.resized.get(path)) is not None:
+            return stored
         picture = prepare_alone(self.picture, path)
         if isinstance(picture, ImageError):
             raise pairs.image_error(image, picture)
         pixels = np.asarray(picture)
         if pixels.nbytes <= self.room:
             self.room -= pixels.nbytes
-            self.known[path] = pixels
+            self.resized[path] = pixels
         return pixels
 
 

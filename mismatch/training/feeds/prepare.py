@@ -209,14 +209,14 @@ def cut_long_texts(
     """
     spec = start.detector.backbone.text_spec
     cut = start.long_text != "truncate"
-    found, count = cut_together(sets, Tokenizer(spec), processes, cut=cut)
+    cut_sets, count = cut_together(sets, Tokenizer(spec), processes, cut=cut)
     if count:
         line = long_texts_line(count, spec.context_length, start.long_text, now=True, advise=True)
         if cut:
             announce(line)
         else:
             warn("long_text", line)
-    return found, count
+    return cut_sets, count
 
 
 def make_feeds(

@@ -39,12 +39,12 @@ def resumable(folder: Path) -> tuple[Path, Note] | None:
     """Return the newest checkpoint in a run's folder that has a state, and that state's note; None
     where there is none.
     """
-    found = [
+    states = [
         (path, note)
         for path in earlier_checkpoints(folder)
         if WITH_STATE.fullmatch(path.name) and (note := read_note(path))
     ]
-    return max(found, key=lambda one: one[1].saved, default=None)
+    return max(states, key=lambda state: state[1].saved, default=None)
 
 
 def unfinished(folder: Path) -> tuple[Path, Note] | None:
@@ -65,7 +65,7 @@ def is_own(folder: Path, path: Path) -> bool:
 
 def earlier_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a run's folder."""
-    found = (
+    checkpoints = (
         [
             path
             for path in folder.iterdir()
@@ -74,4 +74,4 @@ def earlier_checkpoints(folder: Path) -> list[Path]:
         if folder.is_dir()
         else []
     )
-    return sorted(found, key=lambda path: (len(path.name), path.name))
+    return sorted(checkpoints, key=lambda path: (len(path.name), path.name))

@@ -99,8 +99,8 @@ class RunFolder:
         """Return when the newest state here was saved, nanoseconds since 1970; 0 without any. The
         next one counts as later, whatever the clock says.
         """
-        found = unfinished(self.folder)
-        return 0 if found is None else found[1].saved
+        state = unfinished(self.folder)
+        return 0 if state is None else state[1].saved
 
     @property
     def starts_from_own(self) -> bool:
@@ -214,10 +214,10 @@ class RunFolder:
         """Return what this run has written, for people."""
         if not self.holds_this_run:
             return "nothing has been written"
-        own = (*self.written, self.folder / BEST, self.folder / FINAL) if self.written else ()
+        models = (*self.written, self.folder / BEST, self.folder / FINAL) if self.written else ()
         return (
             f"{self.folder} holds"
-            f" {_listing([path for path in (*own, self.folder / LAST) if is_checkpoint(path)])}"
+            f" {_listing([path for path in (*models, self.folder / LAST) if is_checkpoint(path)])}"
         )
 
     def _write_settings(self) -> None:

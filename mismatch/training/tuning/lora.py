@@ -55,7 +55,7 @@ def add_adapters(
     layer's input.
     """
     chosen = {tower.name: _targets(backbone, tower) for tower in towers}
-    layers = list(dict.fromkeys(layer for found in chosen.values() for layer in found))
+    layers = list(dict.fromkeys(layer for targets in chosen.values() for layer in targets))
     if not layers:
         raise InputError(
             "`tune='lora'` finds no linear layer, convolution or attention in this backbone; use"
@@ -66,7 +66,7 @@ def add_adapters(
     for layer in layers:
         if not _is_pefts(layer):
             _adapt_weights(layer, rank, alpha)
-    return {name: len(found) for name, found in chosen.items()}
+    return {name: len(targets) for name, targets in chosen.items()}
 
 
 def adapter_layers(backbone: nn.Module) -> list[nn.Module]:

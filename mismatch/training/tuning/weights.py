@@ -99,17 +99,17 @@ class Tuning:
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave in a run with the same options."""
-        own = self.state()
+        current = self.state()
         shapes = [
             {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            for tensors in (own, state)
+            for tensors in (current, state)
         ]
         if shapes[0] != shapes[1]:
             raise CheckpointError(
                 f"the saved training state is of other weights than those that `tune='{self.mode}'`"
                 " trains here; resume with the same options"
             )
-        for name, tensor in own.items():
+        for name, tensor in current.items():
             tensor.copy_(state[name])
 
     def _train_adapters(self) -> None:
