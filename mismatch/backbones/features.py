@@ -98,12 +98,12 @@ def feature_names(head: HeadSpec) -> tuple[str, ...]:
 
 def check_features(backbone: Backbone, head: HeadSpec) -> None:
     """Raise InputError where the backbone doesn't give the features that the head was made for."""
-    found = feature_fields(backbone, feature_names(head))
+    offered = feature_fields(backbone, feature_names(head))
     for side in ("image", "text"):
-        if found[f"{side}_features_dim"] != (width := getattr(head, f"{side}_features_dim")):
+        if offered[f"{side}_features_dim"] != (width := getattr(head, f"{side}_features_dim")):
             raise InputError(
                 f"the head expects {side} features of width {width}, the backbone gives"
-                f" {found[f'{side}_features_dim']}"
+                f" {offered[f'{side}_features_dim']}"
             )
 
 

@@ -173,12 +173,12 @@ def _called(name: str, function: Callable[..., Tensor], *arrays: NDArray[Any]) -
         ) from error
 
 
-def asked(name: str, function: Callable[[Any], Tensor | None], given: object) -> Tensor | None:
+def asked(name: str, function: Callable[[Any], Tensor | None], argument: object) -> Tensor | None:
     """Return what an `upstream_…` method of the plugin answers; ContractError where it fails or
     gives no tensor.
     """
     try:
-        answer = function(given)
+        answer = function(argument)
     except Exception as error:
         raise ContractError(f"{name} fails with {one_line(error)}") from error
     if answer is not None and not isinstance(answer, Tensor):
