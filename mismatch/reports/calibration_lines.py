@@ -46,7 +46,9 @@ def calibration_lines(result: CalibrationResult) -> list[str]:
         f"{'':<21}  these   {result.level:.0%} of the times, on new rows",
     ]
     values = {name: figure.value for name, figure in result.figures.items()}
-    lines += figure_lines(values, {name: one.interval for name, one in result.figures.items()})
+    lines += figure_lines(
+        values, {name: figure.interval for name, figure in result.figures.items()}
+    )
     if result.rows < ENOUGH:
         times = (ENOUGH / result.rows) ** 0.5
         lines.append(

@@ -216,9 +216,9 @@ def _unit(axes: Any, margin: float) -> None:
 def _rates(rows: Decisions) -> tuple[float, float]:
     """Return the decisions' place on the ROC; nan with one class."""
     truth = np.array(rows.labels)
-    said = np.array(rows.scores) >= np.array(rows.thresholds)
+    decided = np.array(rows.scores) >= np.array(rows.thresholds)
     shares = [
-        float(said[truth == label].mean()) if (truth == label).any() else float("nan")
+        float(decided[truth == label].mean()) if (truth == label).any() else float("nan")
         for label in (0, 1)
     ]
     return shares[0], shares[1]
@@ -270,7 +270,7 @@ def _svg(figure: Any, name: str, legend: str = "") -> str:
     )
     text = re.sub(
         r'\b(id="|xlink:href="#|url\(#)',
-        lambda found: f"{found[1].replace('xlink:', '')}{name}-",
+        lambda attribute: f"{attribute[1].replace('xlink:', '')}{name}-",
         text,
     )
     for colour, variable in VARIABLES.items():
