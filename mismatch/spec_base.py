@@ -50,8 +50,8 @@ class Spec:
         values = {
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         } | more
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        if unknown := sorted(set(values) - known):
+        field_names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - field_names):
             raise InputError(
                 f"{cls.__name__} has unknown fields {', '.join(unknown)}; it was written by a newer"
                 " mismatch: upgrade"

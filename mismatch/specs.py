@@ -157,11 +157,11 @@ class HeadSpec(Spec):
         check_choice(self, "kind", HeadKind)
         check_choice(self, "normalisation", Normalisation)
         _check_sizes(self)
-        for name, known in (("image_features", IMAGE_FEATURES), ("text_features", TEXT_FEATURES)):
+        for name, allowed in (("image_features", IMAGE_FEATURES), ("text_features", TEXT_FEATURES)):
             value = getattr(self, name)
-            if value != tuple(kind for kind in known if kind in value):
+            if value != tuple(kind for kind in allowed if kind in value):
                 raise InputError(
-                    f"HeadSpec.{name} is {', '.join(value)}; some of {', '.join(known)} in this"
+                    f"HeadSpec.{name} is {', '.join(value)}; some of {', '.join(allowed)} in this"
                     " order is needed"
                 )
         if (self.image_features or self.text_features) and self.kind != "adapter":
@@ -354,7 +354,7 @@ class ScoreSpec(Spec):
         earlier = data.get("earlier", ())
         if not isinstance(earlier, list | tuple):
             raise InputError(f"{cls.__name__}.earlier is {brief(earlier)}; a list is needed")
-        parts["earlier"] = tuple(Threshold.from_dict(one) for one in earlier)
+        parts["earlier"] = tuple(Threshold.from_dict(threshold) for threshold in earlier)
         return super().from_dict(data, **parts | more)
 
     def with_threshold(self, threshold: Threshold) -> Self:

@@ -267,7 +267,7 @@ def _swap(part: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(first: Path, second: Path) -> bool:
     """Let two folders change names in one step, renameat2 of Linux; whether that was done: not
     every system and file system knows how.
     """
@@ -275,7 +275,7 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     try:
         return not ctypes.CDLL(None, use_errno=True).renameat2(
-            AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE
+            AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE
         )
     except AttributeError:  # a C library from before 2018
         return False

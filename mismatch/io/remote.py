@@ -80,16 +80,16 @@ class Remote:
         """Return what a URL names. InputError for one of no store, with a password or a signature
         in it, or with .. among its names.
         """
-        found = URL.fullmatch(url)
-        scheme = found[1].lower() if found else ""
+        parts = URL.fullmatch(url)
+        scheme = parts[1].lower() if parts else ""
         scheme = ALIASES.get(scheme, scheme)
-        if found is None or scheme not in STORES:
-            known = ", ".join(f"{name}://" for name in STORES if name != "memory")
+        if parts is None or scheme not in STORES:
+            readable = ", ".join(f"{name}://" for name in STORES if name != "memory")
             raise InputError(
-                f"{scheme}:// is no store that mismatch reads ({known}); download it and give its"
-                " path"
+                f"{scheme}:// is no store that mismatch reads ({readable}); download it and give"
+                " its path"
             )
-        bucket, _, key = found[2].partition("/")
+        bucket, _, key = parts[2].partition("/")
         if ":" in bucket.partition("@")[0] and "@" in bucket:
             raise InputError(
                 f"the {scheme}:// URL holds a password; take it out, and give it by the environment"
@@ -175,9 +175,9 @@ class Remote:
         what else the store has: checksum, generation, time.
         """
         facts = self._surely(lambda store: store.info(str(self)))
-        said = next((f"{name}={facts[name]}" for name in VERSIONS if facts.get(name)), "")
+        version = next((f"{name}={facts[name]}" for name in VERSIONS if facts.get(name)), "")
         return hashlib.sha256(
-            json.dumps([str(self), int(facts["size"]), said]).encode()
+            json.dumps([str(self), int(facts["size"]), version]).encode()
         ).hexdigest()
 
     def listing(self) -> dict[str, int | None]:
@@ -185,21 +185,21 @@ class Remote:
 
         def below(store: Any) -> dict[str, int | None]:
             store.invalidate_cache()
-            own = f"{store._strip_protocol(str(self))}/"
+            prefix = f"{store._strip_protocol(str(self))}/"
             try:
                 entries = [
                     (str(entry["name"]), entry) for entry in store.ls(str(self), detail=True)
                 ]
             except FileNotFoundError:
                 return {}
-            known = (
-                (name.removeprefix(own).rstrip("/"), entry)
+            children = (
+                (name.removeprefix(prefix).rstrip("/"), entry)
                 for name, entry in entries
-                if name.startswith(own)
+                if name.startswith(prefix)
             )
             return {
                 name: None if entry["type"] == "directory" else int(entry["size"])
-                for name, entry in known
+                for name, entry in children
                 if name
             }
 
@@ -212,11 +212,11 @@ class Remote:
         paths = [str(self / name) for name in names]
 
         def contents(store: Any) -> list[bytes]:
-            found = store.cat(paths)  # of one path it is no dict
+            data = store.cat(paths)  # of one path it is no dict
             return (
-                [found]
-                if isinstance(found, bytes)
-                else [found[store._strip_protocol(path)] for path in paths]
+                [data]
+                if isinstance(data, bytes)
+                else [data[store._strip_protocol(path)] for path in paths]
             )
 
         return self._surely(contents) if paths else []
