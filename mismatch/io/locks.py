@@ -29,7 +29,6 @@ __all__ = ["locked"]
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 NOT_BESIDE = {errno.EACCES, errno.EPERM, errno.EROFS}
 SIGNED = b'{"pid": '  # how a signed lock begins
-PATTERN = re.compile(r"\.(?:.+\.)?lock")  # what a lock's file is called
 
 
 @contextlib.contextmanager
