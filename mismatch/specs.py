@@ -45,8 +45,8 @@ CropRounding = Literal["floor", "round"]
 class ImageSpec(Spec):
     """RGB image → pixel_values (3, size, size).
 
-    `shortest` resizes the shorter side to `resize` and crops the centre; `longest` resizes the
-    longer side to `size` and pads with `fill`; `squash` resizes both sides to `resize` and crops
+    `shortest` resizes the shorter side to `resize` and crops the centre. `longest` resizes the
+    longer side to `size` and pads with `fill`. `squash` resizes both sides to `resize` and crops
     the centre.
     """
 
@@ -97,7 +97,7 @@ class TextSpec(Spec):
     """Text → input_ids and attention_mask, both (L,), L ≤ context_length.
 
     Cleaning: `whitespace` mends the encoding (ftfy), resolves HTML entities twice and folds white
-    space; `clip` then makes it lower case; `canonicalize` drops the ASCII punctuation too.
+    space. `clip` then makes it lower case; `canonicalize` drops the ASCII punctuation too.
     """
 
     context_length: int  # tokens, special ones included
@@ -312,8 +312,8 @@ LongText = Literal["truncate", "chunk", "chunk-mean"]
 class ScoreSpec(Spec):
     """How logits become `similarity_score`, and from where on that is a match.
 
-    `long_text` says what becomes of a text that is longer than the text tower's context: `truncate`
-    scores it without its end; the others cut it into pieces that fit and score each, and the worst
+    `long_text` says what becomes of a text that is longer than the text tower's context. `truncate`
+    scores it without its end. The others cut it into pieces that fit and score each: the worst
     piece decides (`chunk`), or the mean of their logits (`chunk-mean`).
     """
 

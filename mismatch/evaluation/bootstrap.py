@@ -52,8 +52,8 @@ def interval(
 def resamples_of(
     rows: int, *, resamples: int = RESAMPLES, seed: int = 0, groups: ArrayLike | None = None
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield numbers of rows, (M,) each: as many groups as there are, drawn with replacement, with
-    all their rows; M is `rows` where there are no groups.
+    """Yield numbers of rows, (M,) each: of as many groups as there are, drawn with replacement, all
+    their rows. M is `rows` where there are no groups.
     """
     if rows < 1:
         raise InputError("a bootstrap needs at least one row")

@@ -194,7 +194,7 @@ def fit_platt(logits: ArrayLike, labels: ArrayLike) -> Calibration:
     """Map (N,) logits, (N,) labels → Platt scaling by Newton's method, with Platt's smoothed
     targets (Lin, Lin and Weng, 2007).
 
-    The slope stays above 0 also where the logits rank the wrong way round: then it is as good as
+    The slope stays above 0 also where the logits rank the wrong way round. It is then as good as
     flat, and every score lies near the base rate. InputError unless both labels occur and all
     logits are finite.
     """

@@ -1,5 +1,5 @@
-"""Intervals of figures: Wilson's for a share, and bootstrap intervals of all figures at once, where
-rows are counted per distinct score, so that a resample costs no sorting.
+"""Intervals of figures: Wilson's for a share, and bootstrap intervals of all figures at once. Rows
+are counted per distinct score, so that a resample costs no sorting.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Which labels are probably wrong: from probabilities by models that never saw the row, and from
-the labels of the pairs that lie next to it.
+"""Find the labels that are probably wrong, by models that never saw the row, and by the labels of
+its nearest pairs.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def estimate_share(labels: ArrayLike, probabilities: ArrayLike) -> Share:
     wrong; InputError unless both labels occur.
 
     It is the share that contradicts the models among the fifth of the rows that they are surest of,
-    on both sides (anchor points: Liu and Tao, 2016), where their own mistakes are rare, with
-    Wilson's interval; next to it stands the estimate of confident learning.
+    on both sides, with Wilson's interval. Their own mistakes are rare there (anchor points: Liu and
+    Tao, 2016). Next to it stands the estimate of confident learning.
     """
     truth, belief = _checked(labels, probabilities)
     matches = int(truth.sum())
@@ -153,8 +153,8 @@ def nearest_pairs(
     rows that are most alike in image and text.
 
     By the sum of both cosines after each column's mean is taken off. A row is never its own
-    neighbour, and none with the same image and another text, or the same text and another image:
-    those are close for one half only. K is `nearest`, or N - 1 where there are fewer.
+    neighbour, nor is one with the same image and another text, or the same text and another image.
+    Those are close for one half only. K is `nearest`, or N - 1 where there are fewer.
     """
     image_rows = _directions(images)
     text_rows = _directions(texts)

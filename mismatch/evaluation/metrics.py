@@ -27,9 +27,9 @@ BINS = 15  # of equal width, as in Guo et al. (2017)
 
 
 def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike) -> dict[str, Any]:
-    """Map (N,) labels 0 or 1, (N,) scores → the figures of both labels. They are accuracy,
-    precision, recall and F1 of the matches and of the mismatches, AUROC, average precision,
-    log-loss, Brier score, expected calibration error and Matthews correlation.
+    """Map (N,) labels 0 or 1, (N,) scores → the figures of both labels. They are accuracy, and
+    precision, recall and F1 of the matches and of the mismatches. Then follow AUROC, average
+    precision, log-loss, Brier score, expected calibration error and Matthews correlation.
 
     Those of the matches (label 1) have plain names, those of the mismatches begin with `mismatch_`.
     A pair is a match where score >= threshold, which is one, or (N,), each row's own. A ranking

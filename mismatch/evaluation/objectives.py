@@ -37,7 +37,7 @@ class CutCounts:
     true_mismatch: Floats
 
     def precision(self, label: Label) -> Floats:
-        """Return the precision of the label; nan where nothing is called so."""
+        """Return the precision of the label; nan where no row is decided that way."""
         right, wrong = (
             (self.true_match, self.false_match)
             if label == "match"

@@ -120,7 +120,7 @@ def measure(
 
 
 def turns(models: int, plan: BenchmarkPlan) -> int:
-    """Return how many turns `measure` tells of."""
+    """Return how many turns `measure` reports."""
     cases = 3 * len(plan.batch_sizes) + 1 + bool(plan.rows)
     return models * (cases * (plan.repeats + 1) + min(plan.repeats, STARTS))
 
@@ -332,7 +332,7 @@ def first_score(model: str, provider: str, threads: int | None) -> tuple[float, 
 
 
 def _peak(status: str) -> float | None:
-    """Map /proc/self/status → the peak memory in MB; None where it isn't told."""
+    """Map /proc/self/status → the peak memory in MB; None where it isn't there."""
     kilobytes = next(
         (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None
     )

@@ -163,8 +163,8 @@ def expected_figures(  # noqa: PLR0913
 
     In each resample a threshold is chosen again by the `objective`, or is the given `threshold`,
     and used on a second, independent resample. How far the figure on the second is from that on the
-    first is how far new rows are from these: the choice, which looks better on its own rows than on
-    others, and the chance of both samples are in it. `groups` (N,): rows of one group, such as an
+    first is how far new rows are from these. That holds the chance of both samples, and the choice,
+    which looks better on its own rows than on others. `groups` (N,): rows of one group, such as an
     image, are drawn together.
     """
     cuts = Cuts(labels, scores)
@@ -229,9 +229,9 @@ def limit_missed(
     """Return the lowest threshold at which, with this `confidence` over the choice of the rows, at
     most this `share` of all mismatches passes as matches.
 
-    Holds for any scores, if the mismatches here are drawn independently from those to come: a
-    one-sided tolerance limit (Wilks, 1941), which is what learn then test (Angelopoulos et al.,
-    2021) gives for this risk. InputError where the mismatches are too few to promise it.
+    It holds for any scores, if the mismatches here are drawn independently from those to come. It
+    is a one-sided tolerance limit (Wilks, 1941), as learn then test (Angelopoulos et al., 2021)
+    gives for this risk. InputError where the mismatches are too few to promise it.
     """
     if not (0 < share < 1 and 0 < confidence < 1):
         raise InputError(

@@ -317,7 +317,7 @@ def _biased(value: Any) -> tuple[ir.Value, Any] | None:
 
 def _whole(value: Any) -> Any:
     """Return what a chain of reshapes, to (B, L, heads, D) and back to (B, L, heads · D), began
-    with; the value itself where there is none.
+    with. Without one that is the value itself.
     """
     node = producer(value, "Reshape")
     before = node and producer(node.inputs[0], "Reshape")

@@ -1,5 +1,5 @@
-"""Whether a bundle in int8 or fp16 decides as the model that it was made from, on rows that its
-users choose; and its own calibration and threshold.
+"""Compare the decisions of a bundle in int8 or fp16 with those of the model that it was made from,
+and fit its own calibration and threshold.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def judge(
     """Compare decisions; `labels`: one a pair that was given to both, None where there is none.
     Both scored the same pairs.
 
-    In int8, with `LEAST_ROWS` labelled ones of both kinds, what the model has of a calibration and
-    of a threshold is fitted again to the candidate's logits; fp16 is too near to need it.
+    In int8, with `LEAST_ROWS` labelled pairs of both kinds, the model's calibration and threshold
+    are fitted again to the candidate's logits. fp16 is too near to need that.
     """
     score = reference.engine.score
     scored_labels = [labels[i] for i in reference.good]

@@ -3,7 +3,7 @@ with one scale a token.
 
 onnxruntime's own dynamic quantisation has one scale for a whole batch, so that a row's score
 depends on its neighbours. Here each token has its own, which makes a score a function of its row
-alone, and is more accurate too, as one outlier spoils one token and not a batch. Products of
+alone. That is more accurate too, as one outlier spoils one token and not a batch. Products of
 integers are exact.
 """
 

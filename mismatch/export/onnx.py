@@ -102,8 +102,8 @@ def export_bundle(  # noqa: PLR0913
     keeps to them is taken. fp16 likewise, on built-in pairs where there are no rows. auto is int8
     where there are rows and the provider is a CPU, fp16 on CUDA, and fp32 where none of the choices
     keeps to `limits`. Raises ParityError beyond `tolerance` or `limits`, CheckpointError while
-    somebody else writes there; then, as after any error, nothing of the new bundle stays and an
-    older one is untouched.
+    somebody else writes there. After any error nothing of the new bundle stays and an older one is
+    untouched.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not available; use {' or '.join(PRECISIONS)}")

@@ -1,5 +1,5 @@
-"""A bundle → a model repository of Triton Inference Server: both encoders, the head with the
-calibration in its graph, and an ensemble of the three.
+"""Turn a bundle into a model repository of Triton Inference Server: both encoders, the head with
+the calibration in its graph, and an ensemble of them.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def write_repository(bundle: Path, target: Path) -> Repository:
     """Write the repository of a bundle to `target`, replacing an older one there.
 
     It is checked as Triton checks it, and its head against `scores_from_logits`. Raises
-    CheckpointError for a bundle or a target that can't be used, ParityError beyond `TOLERANCE`;
-    then nothing of the new one stays and an older one is untouched.
+    CheckpointError for a bundle or a target that can't be used, ParityError beyond `TOLERANCE`.
+    Then nothing of the new one stays and an older one is untouched.
     """
     manifest = read_bundle(bundle)
     check_target(target, bundle)

@@ -137,7 +137,7 @@ def remove_directory(path: str | Path) -> None:
 
 def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
     """Remove what writers that were killed have left in `folder` next to files and folders of these
-    names; an older folder that one of them had moved away, and the new one not yet in its place,
+    names. An older folder that one of them had moved away, and the new one not yet in its place,
     gets its name back.
     """
     left = [
@@ -238,7 +238,7 @@ def _flush(folder: Path) -> None:
 
 
 def _give_modes(folder: Path, mode: int) -> None:
-    """Give everything in a new folder the mode that the umask left that folder: safetensors and
+    """Give everything in a new folder the mode that the umask left that folder. safetensors and
     copies of other files bring their own, such as 0600.
     """
     if os.name != "posix":
@@ -249,7 +249,7 @@ def _give_modes(folder: Path, mode: int) -> None:
 
 
 def _swap(part: Path, target: Path) -> None:
-    """Put `part` in the place of `target`, at once where the system can; else `sweep` puts the
+    """Put `part` in the place of `target`, at once where the system can. Else `sweep` puts the
     older one back if a crash comes between the two renames.
     """
     if target.exists() and _exchange(part, target):

@@ -67,9 +67,9 @@ class Remote:
     or a folder.
 
     What fails for an object that is read is an OSError as with files, for all else a
-    CheckpointError; in words of our own, since what a store's library says may hold keys and signed
-    addresses. Where the store takes no credentials it is a MachineError, where its package is not
-    installed a MissingExtraError.
+    CheckpointError. The words are our own, since what a store's library says may hold keys and
+    signed addresses. Where the store takes no credentials it is a MachineError, where its package
+    is not installed a MissingExtraError.
     """
 
     store: str  # scheme://bucket

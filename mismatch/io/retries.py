@@ -1,5 +1,5 @@
-"""Reading from disks and network file systems that fail for a moment: what may pass is tried again,
-a few times, and what can't pass is not.
+"""Reading from disks and network file systems that fail for a moment. What may pass is tried again,
+a few times; what can't pass is not.
 """
 
 from __future__ import annotations
