@@ -45,9 +45,9 @@ def result_lines(result: Mapping[str, Any], long: str | None) -> Iterator[str]:
 
 def _interval_head(drawn: Mapping[str, Any]) -> str:
     by = (
-        f"{drawn['images']:,} images drawn anew, with all their rows"
+        f"{drawn['images']:,} images drawn again, with all their rows"
         if drawn["resampled_by"] == "image"
-        else "rows drawn anew"
+        else "rows drawn again"
     )
     return f"{drawn['level']:.0%} interval ({by})"
 

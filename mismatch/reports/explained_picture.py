@@ -40,7 +40,7 @@ LINE = 1.35  # of a font's size
 
 
 def explanation_png(explanation: Explanation, swaps: Sequence[Swap] = ()) -> bytes:
-    """Return a PNG, 792 pixels wide; `swaps`: those that are told of."""
+    """Return a PNG, 792 pixels wide; `swaps`: those to show."""
     canvas = Image.new("RGB", (WIDTH, 4000), PAPER)
     pen = ImageDraw.Draw(canvas)
     top = _marked_text(pen, explanation, MARGIN)
@@ -82,7 +82,7 @@ def _line(pen: ImageDraw.ImageDraw, text: str, top: int, size: int, colour: Colo
 
 
 def _fitting(text: str, size: int, width: int) -> str:
-    """Return the text, or as much of its beginning as fits; no more than a letter a pixel is ever
+    """Return the text, or as much of its beginning as fits. No more than a letter a pixel is ever
     measured, since a font takes time and memory for each.
     """
     font = _font(size)

@@ -1,5 +1,5 @@
-"""The plots of an evaluation as SVG to stand inside a page: drawn by matplotlib, coloured by the
-page, so that they are right in light, dark and print.
+"""The plots of an evaluation as SVG to stand inside a page. matplotlib draws them and the page
+colours them, so that they are right in light, dark and print.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def scores_plot(rows: Decisions, threshold: float) -> str:
 
 
 def sweep_plot(table: Mapping[str, Sequence[float]], span: tuple[float, float]) -> str:
-    """Plot precision and recall of the mismatches, and how many rows are called so, at each
-    threshold of `outlines.sweep`.
+    """Plot precision and recall of the mismatches, and the share of rows that are called
+    mismatches, at each threshold of `curves.sweep`.
     """
     figure, axes = _figure("threshold", "share")
     tn, fp, fn, tp = (np.asarray(table[name], float) for name in ("tn", "fp", "fn", "tp"))
