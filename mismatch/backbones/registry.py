@@ -89,8 +89,8 @@ def problems_of(name: str) -> list[Problem]:
 
 
 def family_of(name: str) -> BackboneFamily | None:
-    """Return the first family that is called so, or whose entry point, module or distribution is,
-    however it is spelt.
+    """Return the first family of that name, or with an entry point, module or distribution of that
+    name, however it is spelt.
     """
     by_name = families()
     others = (

@@ -164,8 +164,8 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def foreign_files(folder: Path) -> list[str]:
-    """Return the files in a checkpoint that nothing here wrote, and that would go with it; none
-    where it has no list, as older ones have.
+    """Return the files in a checkpoint that nothing here wrote, and that would go with it. There
+    are none where it has no list, as in older ones.
     """
     try:
         listed = read_meta(folder).files
@@ -191,7 +191,7 @@ def save_checkpoint(
     write_more: Callable[[Path], object] | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all. `backbone_files`: a checkpoint with this very
-    backbone, whose files are shared instead of written again; `write_more` puts further files of
+    backbone, whose files are shared instead of written again. `write_more` puts further files of
     ours into the folder that it is given.
     """
     with atomic_directory(folder) as part, _system_errors():
@@ -213,8 +213,8 @@ def save_checkpoint(
 
 @contextlib.contextmanager
 def _system_errors() -> Iterator[None]:
-    """Raise a full disk as the OSError that it is: safetensors says `I/O error: No space left on
-    device (os error 28)`, of no class but Exception.
+    """Raise a full disk as the OSError that it is. safetensors raises a bare Exception of it: `I/O
+    error: No space left on device (os error 28)`.
     """
     try:
         yield

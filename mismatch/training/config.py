@@ -197,7 +197,7 @@ class TrainConfig:
         "Pairs of MLPs in adapter, taught apart, whose cosines are averaged.", 3, range=ONE_OR_MORE
     )
     features: str = option(
-        "What adapter sees beside the embeddings: auto (all that the backbone offers), none, or"
+        "What adapter sees besides the embeddings: auto (all that the backbone offers), none, or"
         " some of image-levels,colour,text-levels.",
         "auto",
     )
@@ -244,7 +244,7 @@ class TrainConfig:
         free=True,
     )
     track: str | None = option(
-        f"Trackers that are told of the run, by comma: {', '.join(TRACKERS)}.",
+        f"Trackers that the run is reported to, by comma: {', '.join(TRACKERS)}.",
         None,
         shown="none",
         free=True,
@@ -326,7 +326,7 @@ class TrainConfig:
         return cls(**options)
 
     def to_yaml(self) -> str:
-        """Return a YAML file that repeats the run: every option that has a value, those that the
+        """Return a YAML file that repeats the run. It has every option with a value, those that the
         mode fills in included, so that later defaults change nothing.
         """
         values = {}

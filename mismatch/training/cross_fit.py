@@ -199,7 +199,7 @@ def _trained(
             images[torch.from_numpy(np.unique(pairs.image_of))],
             pieces[torch.from_numpy(np.unique(pairs.row_pieces(np.arange(len(pairs)))[0]))],
         )
-        objective.centre(first, *feed.known(first))
+        objective.centre(first, *feed.embeddings_of(first))
     head.train()
     per_epoch = math.ceil(len(pairs) / rows)
     for epoch in range(1, epochs + 1):

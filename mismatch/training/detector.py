@@ -54,9 +54,9 @@ def row_cosines(
     rows (M,) in 0..B → cosine (B,), text (B, D), and which piece that text is (B,) in 0..M. The
     last is None where no text is in pieces, or none alone is chosen.
 
-    The text of a row in several pieces is the one with the lowest cosine, or the mean of all under
-    chunk-mean: since the logit rises in a line with the cosine, these are the lowest and the mean
-    logit, which is how the runtime pools them.
+    The text of a row in several pieces is the one with the lowest cosine, or under chunk-mean the
+    mean of all. As the logit rises in a line with the cosine, these are the lowest and the mean
+    logit. So does the runtime pool them.
     """
     chosen = None
     if len(pieces) != len(images):

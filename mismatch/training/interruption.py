@@ -49,7 +49,7 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Put the earlier handlers back; one that was set for SIGTERM or SIGHUP learns of it, as
+        """Put the earlier handlers back. One that was set for SIGTERM or SIGHUP learns of it, as
         the command line makes its exit code of that.
         """
         for number, handler in self._before.items():

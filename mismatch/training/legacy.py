@@ -1,5 +1,5 @@
 """Model folders of pipelines before this one: a fine-tuned two-tower model in transformers' format
-next to a head of which no file says how it was used.
+next to a head. No file says how the head was used.
 """
 
 from __future__ import annotations

@@ -46,14 +46,14 @@ def require_trackers(config: TrainConfig) -> None:
 
 
 class Trackers:
-    """The trackers of one run, none or several; what they are told goes to all of them."""
+    """The trackers of one run, none or several; what is logged goes to all of them."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.open: dict[str, Any] = {}  # by name, those that have not failed
 
     def start(self) -> None:
-        """Open them and tell them the options; only the first of several processes does."""
+        """Open them and log the options; only the first of several processes does."""
         if not self.config.trackers:
             return
         from accelerate import PartialState

@@ -83,7 +83,7 @@ def shards_towers(config: TrainConfig, processes: Processes, precision: str) -> 
 
 
 class Shards:
-    """A detector whose backbone is spread over the processes: each block of its towers is gathered
+    """A detector whose backbone is spread over the processes. Each block of its towers is gathered
     when it computes, and what is around them for a whole pass.
 
     Gradients are summed, as those of a backbone that every process has. What FSDP can't spread
@@ -301,8 +301,8 @@ def _plugin() -> Any:
 
 
 def _blocks(backbone: Backbone, names: Sequence[str] | None) -> list[nn.Module]:
-    """Return the modules that are gathered one by one: those of the classes that accelerate was
-    told, else the blocks of both towers. InputError for a class that the backbone doesn't have.
+    """Return the modules that are gathered one by one: those of the classes that accelerate
+    received, else the blocks of both towers. InputError for a class that the backbone doesn't have.
     """
     if not names:
         return list(

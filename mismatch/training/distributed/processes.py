@@ -75,7 +75,7 @@ class Processes:
         )
 
     def end(self) -> None:
-        """Part when the interpreter ends, as all is done: a process that ends while the group's
+        """Part when the interpreter ends, as all is done. A process that ends while the group's
         threads still run may be taken for one that failed.
         """
         if self.own_group:

@@ -1,5 +1,5 @@
-"""The rows of a run: the first process of each machine reads and checks them once and writes them
-to an Arrow file, which all processes of that machine map.
+"""Read the rows of a run once a machine. Its first process checks them and writes them to an Arrow
+file, which all processes of that machine map.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def read_together(
 
 def _shared_table(path: str, columns: Columns, processes: Processes) -> Any:
     """Return the rows as a table of pyarrow, mapped from a file that loses its name as soon as all
-    processes map it: the disk has its room back when they end, however that is.
+    processes map it. The disk has its room back when they end, however that is.
     """
     files: list[Path] = []
     tables: list[Any] = []
@@ -96,7 +96,7 @@ def _shared_table(path: str, columns: Columns, processes: Processes) -> Any:
 
 
 def _write(rows: Iterator[Row], files: list[Path]) -> str:
-    """Write the rows to a temporary file, which is added to `files` at once, and return its name;
+    """Write the rows to a temporary file, which is added to `files` at once, and return its name.
     CheckpointError where there is no room for it.
     """
     pa = _pyarrow()
@@ -228,8 +228,8 @@ def _gathered(work: Callable[[], NDArray[Any]], processes: Processes) -> NDArray
 def cut_together(
     sets: Sequence[PairSet], tokenizer: Tokenizer, processes: Processes, *, cut: bool
 ) -> tuple[list[PairSet], int]:
-    """Return the sets, their long texts in pieces where they shall be `cut`, and how many different
-    texts are long. Each process looks at its part of the texts.
+    """Return the sets, their long texts in pieces where they are to be `cut`, and how many
+    different texts are long. Each process looks at its part of the texts.
     """
     long = [_are_long(pairs, tokenizer, processes) for pairs in sets]  # (V,) each
     count = _count(sets, long, processes)

@@ -62,8 +62,8 @@ class Selected(Sequence[T], Generic[T]):
 
 @dataclass(frozen=True)
 class PairSet:
-    """Rows as indices into their unique images and unique texts, and the texts as pieces that the
-    text tower sees: one each, unless long ones are cut.
+    """Rows as indices into their unique images and unique texts. A text has the pieces that the
+    text tower sees: one, unless long ones are cut.
     """
 
     csv_file: str

@@ -69,14 +69,14 @@ class Feed(Protocol):
         ahead of time where that takes time.
         """
 
-    def known(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+    def embeddings_of(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Return embeddings of a batch's unique images (U', image_width) and unique pieces of texts
         (W', text_width), where they need no tower.
         """
 
     def parts(self, inputs: Any, count: int) -> list[TowerPart]:
         """Return images and texts of this process's share, in at most `count` parts each and in as
-        many in every process; none where the embeddings are known.
+        many in every process. There are none where the embeddings are known.
         """
 
     def embed(self, detector: Detector, part: TowerPart) -> Tensor:
@@ -100,7 +100,7 @@ class EmbeddingFeed:
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, None]]:
         return ((batch, None) for batch in batches)
 
-    def known(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def embeddings_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return (
             self.images[torch.from_numpy(batch.images)],
             self.pieces[torch.from_numpy(batch.pieces)],
@@ -151,7 +151,7 @@ class PixelFeed:
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, ProcessShare]]:
         return ahead(lambda batch: (batch, self._share(batch)), batches, self.workers)
 
-    def known(self, batch: Batch) -> None:
+    def embeddings_of(self, batch: Batch) -> None:
         return None
 
     def parts(self, inputs: ProcessShare, count: int) -> list[TowerPart]:

@@ -151,7 +151,7 @@ def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
 
 
 def load_sets(config: TrainConfig, processes: Processes = ALONE) -> tuple[PairSet, PairSet | None]:
-    """Return rows to train on and rows to validate on, None where there shall be none. Every row is
+    """Return rows to train on and rows to validate on, None where none are wanted. Every row is
     checked, by one process of each machine where there are several.
     """
     pairs = _load(str(config.train_csv), config, processes)

@@ -112,8 +112,8 @@ class RunFolder:
     def resume_from(
         self, place: Path, epoch: int, best_epoch: int, stats: Mapping[str, Any]
     ) -> None:
-        """Go on from `place` with the run whose last complete epoch is `epoch`, 0 for none, and do
-        what was cut short after its checkpoint was whole.
+        """Go on from `place` with the run whose last complete epoch is `epoch`, 0 for none. Do what
+        was cut short after its checkpoint was whole.
         """
         self.guards_other = False
         sweep(self.folder, WRITTEN)
@@ -364,12 +364,12 @@ def check_usable(folder: Path) -> None:
         [
             ("`output_dir`", folder / name, kind)
             for name, kind in _KINDS.items()
-            if not _is_beside_stats(folder, name)
+            if not _is_next_to_stats(folder, name)
         ]
     )
 
 
-def _is_beside_stats(folder: Path, name: str) -> bool:
+def _is_next_to_stats(folder: Path, name: str) -> bool:
     """Return whether a file is the picture of a run: older versions did not sign them."""
     return name == CURVES and (folder / STATS).is_file()
 

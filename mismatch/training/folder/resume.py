@@ -1,5 +1,5 @@
-"""Whether there is a run to go on with, and whether it is the one that is asked for: the same
-options, the same rows, the same frozen weights.
+"""Find the run to go on with, and check that it is the one that is asked for: the same options, the
+same rows, the same frozen weights.
 """
 
 from __future__ import annotations

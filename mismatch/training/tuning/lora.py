@@ -1,5 +1,5 @@
-"""Low-rank adapters of a backbone's layers (LoRA, Hu et al. 2021): put in, and merged into plain
-weights for saving while the live ones stay as they are.
+"""Low-rank adapters of a backbone's layers (LoRA, Hu et al. 2021). For saving they are merged into
+plain weights, while the live ones stay as they are.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ def add_adapters(
     blocks → how many layers of each tower.
 
     peft adapts linear layers and plain convolutions. Attention with packed projections is adapted
-    here, as peft's way subtracts from the frozen weights after each step what it added before,
-    which doesn't give them back to the last bit; and so are other kinds of convolutions, of which
-    peft would build more. There the weight itself is adapted, without dropout, which belongs to a
-    layer's input.
+    here: peft subtracts from the frozen weights after each step what it added before, which doesn't
+    give them back to the last bit. So are other kinds of convolutions, of which peft would build
+    more. There the weight itself is adapted, without dropout, which belongs to a layer's input.
     """
     chosen = {tower.name: _targets(backbone, tower) for tower in towers}
     layers = list(dict.fromkeys(layer for targets in chosen.values() for layer in targets))
@@ -134,7 +133,7 @@ def _adaptable(modules: Iterable[nn.Module], tower: Tower) -> list[nn.Module]:
 
 def _can_adapt(layer: nn.Module) -> bool:
     """Return whether a layer can be adapted: attention, a convolution over all channels, or a
-    linear layer that adds to its output what is added to its weight.
+    linear layer whose output moves with its weight.
     """
     if isinstance(layer, nn.Linear):
         return _is_linear(layer)
