@@ -137,7 +137,7 @@ def named(kind: str, message: str) -> MismatchError:
     that is not known here is a plain MismatchError.
     """
     error_class = globals().get(kind)
-    # which makes its message itself
+    # MissingExtraError makes its message itself
     if (
         isinstance(error_class, type)
         and issubclass(error_class, MismatchError)

@@ -56,7 +56,7 @@ class ImageSpec(Spec):
     # pixels, shorter side (squash: both sides) before the crop; 0: the same as size
     resize: int = 0
     mode: ResizeMode = "shortest"
-    # of a half-pixel crop offset: torchvision rounds, HF processors floor
+    # what a half-pixel crop offset becomes: torchvision rounds, HF processors floor
     crop_rounding: CropRounding = "round"
     interpolation: Interpolation = "bicubic"
     # 0..255, what shows through transparent pixels
@@ -149,7 +149,7 @@ class HeadSpec(Spec):
     image_features_dim: int = 0  # width of these together
     text_features: tuple[str, ...] = ()  # of TEXT_FEATURES, adapter
     text_features_dim: int = 0
-    # of what adapter is given: a LayerNorm, or mean and spread over the training rows (standard)
+    # adapter's inputs: a LayerNorm, or mean and spread over the training rows (standard)
     normalisation: Normalisation = "layer"
     members: int = 1  # adapters side by side, whose cosines are averaged
 

@@ -52,7 +52,7 @@ __all__ = [
 GROUP = "mismatch"  # the entry-point group of backbone plugins
 # environment variable: comma-separated entry points, modules or distributions
 DISABLE = "MISMATCH_DISABLE_PLUGINS"
-# wins a name clash, so that no other installed plugin changes what a built-in name means
+# it wins a name clash, so that no other installed plugin changes what a built-in name means
 OWN_DISTRIBUTION = "mismatch-clip"
 FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 

@@ -24,12 +24,12 @@ FLAT = 1e-12  # spread of the logits, relative to their size, below which they a
 KINDS = ("temperature", "platt", "piecewise")  # the simplest first
 FOLDS = 5
 MOST_ROWS = 50_000  # by which the kind is chosen
-# from which a bend can be told from chance, in all and of each label
+# rows, in all and of each label, from which a bend is more than chance
 PIECEWISE_ROWS = 1000
 PIECEWISE_LABELS = 200
 QUANTILES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)  # of the log-odds, where the knots lie
-# times Platt's slope that a piece has at most; at least a quarter of it, so that there are neither
-# jumps nor plateaus
+# a piece has at most so many times Platt's slope, and at least a quarter of it: neither jumps nor
+# plateaus
 STEEP = 4.0
 PRIOR = 10.0  # strength, in rows, of each piece's pull towards Platt's slope
 SWEEPS = 60  # over the pieces
@@ -131,7 +131,7 @@ def fit_piecewise(logits: ArrayLike, labels: ArrayLike) -> Calibration:
     values, target, _ = _prepared(logits, labels)
     z = log_odds(values, platt)
     knots = np.quantile(z, QUANTILES)
-    # ties have one
+    # equal quantiles are one knot
     knots = knots[np.insert(np.diff(knots) > 1e-6 * max(1.0, float(z.std())), 0, True)]
     if len(knots) < 3:
         return platt

@@ -15,7 +15,7 @@ from mismatch.reference import Distribution, Reference
 __all__ = ["LEAST_PAIRS", "Drift", "psi", "reference_of"]
 
 BINS = 10
-# below which an index says more of chance than of drift: there its expectation without drift is
+# below, an index says more of chance than of drift: at 200 pairs its expectation without drift is
 # about 2 · (BINS − 1) / 200 = 0.09
 LEAST_PAIRS = 200
 

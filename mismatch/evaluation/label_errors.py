@@ -31,8 +31,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 NEAREST = 10  # pairs whose labels are asked
-# of their share of matches besides the probability, 0..1; above 0.2 the ranking of planted errors
-# among real photos falls off
+# weight of their share of matches besides the probability, 0..1; above 0.2 the ranking of planted
+# errors among real photos falls off
 NEAREST_WEIGHT = 0.1
 BLOCK = 2**25  # similarities that are held at once: 128 MiB
 SUREST = 0.2  # of the rows, by whose labels a share is estimated

@@ -15,7 +15,7 @@ __all__ = [
 ]
 
 CPUINFO = Path("/proc/cpuinfo")
-# Those that kernels are made for, on x86-64 and on Arm.
+# instruction sets that kernels are made for, on x86-64 and on Arm
 INSTRUCTIONS = (
     "avx2",
     "avx_vnni",

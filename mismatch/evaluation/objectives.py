@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Kind = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost", "precision", "recall"]
 Label = Literal["mismatch", "match"]
 MAX_COST = 1e12  # above which sums over rows may no longer be finite
-# that need nothing else; f1 is that of the matches
+# objectives that need no target and no costs; f1 is that of the matches
 NAMES = ("accuracy", "f1", "balanced-accuracy", "mcc")
 WRITTEN = re.compile(
     r"(?:(?P<plain>[a-z0-9-]+)|cost:miss=(?P<miss>[^,]+),alarm=(?P<alarm>.+)|(?P<label>\w+)"

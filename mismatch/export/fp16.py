@@ -9,7 +9,7 @@ import onnx
 from mismatch.runtime.libraries import send_nothing
 
 send_nothing("onnxruntime")
-# it reads its switch as it is loaded
+# onnxruntime reads that switch as it is loaded
 from onnxruntime.transformers.float16 import (  # noqa: E402
     DEFAULT_OP_BLOCK_LIST,
     convert_float_to_float16,
@@ -17,7 +17,7 @@ from onnxruntime.transformers.float16 import (  # noqa: E402
 
 __all__ = ["to_half"]
 
-# overflow at 65,504, or lose what they sum up
+# operators that overflow at 65,504, or lose what they sum up
 ISLANDS = ("Exp", "Log", "Pow", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Sqrt")
 
 

@@ -167,7 +167,7 @@ class _Export:
         self, precision: str, tolerance: Tolerance, limits: GateLimits, *, or_fp32: bool
     ) -> WrittenBundle:
         """Export in int8 or fp16: the first choice that keeps to `limits`."""
-        # so that what differs later is the precision's doing
+        # checked first, so that what differs later is the precision's doing
         self._parity(self.built_in, tolerance)
         reference = Outputs.of(
             self.engine, self.rows.pairs, source=self.rows.source, progress=self.progress
@@ -264,7 +264,7 @@ class _Export:
     def _open(self, precision: str, score: ScoreSpec) -> OnnxEngine:
         write_manifest(self.folder, self._manifest(precision, score))
         with warnings.catch_warnings():
-            # which CPUs compute slowly, but well enough to compare
+            # CPUs compute fp16 slowly, but well enough to compare
             warnings.filterwarnings("ignore", "this bundle is fp16")
             return open_bundle(self.folder, provider=self.provider, threads=torch.get_num_threads())
 

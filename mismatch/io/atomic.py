@@ -43,9 +43,9 @@ __all__ = [
 
 # how a file's name that is no UTF-8 is written: its bytes as codes, where Python would raise
 SHOWN = "backslashreplace"
-# what a write meets half-way; such an error names no file
+# errors that a write meets half-way, which name no file
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-# of Linux
+# renameat2's constants on Linux
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 SEAL = "checksum"  # key, in a JSON object, of what `sealed` has made of all its other keys

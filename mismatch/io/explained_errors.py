@@ -8,7 +8,7 @@ from mismatch.io.streams import stream_error
 
 __all__ = ["explained"]
 
-# import names
+# import names of the extra's packages
 TRAIN_EXTRA = frozenset(
     {"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"}
 )

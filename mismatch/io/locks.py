@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["locked"]
 
-# of a file system that has none
+# errors of a file system without locks
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 NOT_NEXT_TO = {errno.EACCES, errno.EPERM, errno.EROFS}
 SIGNED = b'{"pid": '  # how a signed lock begins
@@ -82,7 +82,7 @@ def _acquired(target: Path) -> _OutputLock:
     try:
         return _lock(target, sibling)
     except OSError as error:
-        # a volume that is mounted below a folder of somebody else's
+        # a volume may be mounted below a folder of somebody else's
         if error.errno in NOT_NEXT_TO and target.is_dir():
             with explained(target, within):
                 return _lock(target, within)

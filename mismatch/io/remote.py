@@ -39,12 +39,12 @@ __all__ = [
 
 ALIASES = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 READ = 2**22  # bytes of a request: at 30 ms each, 60 MB/s and four thousand requests for 16 GB
-# two letters at least: c:// is a drive
+# a scheme has two letters at least: c:// is a drive
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
-# in addresses that carry a permission
+# query fields of addresses that carry a permission
 SIGNED = re.compile(r"[?&](sig|signature|sv|awsaccesskeyid|x-(amz|goog)-[a-z-]+)=", re.IGNORECASE)
 BUCKET = re.compile(r"\w[\w.@-]*", re.ASCII)  # of abfs, CONTAINER@ACCOUNT too
-# strongest first
+# the strongest first
 VERSIONS = (
     "ETag",
     "etag",

@@ -25,7 +25,7 @@ __all__ = [
     "training_plots",
 ]
 
-# stand for the page's own colours
+# placeholders of the page's own colours
 INK, FAINT, GRID, CARD, ONE, TWO, THREE = (f"#0{n}0{n}0{n}" for n in range(1, 8))
 VARIABLES = {
     INK: "--ink",

@@ -46,7 +46,7 @@ Outcome = Literal["passed", "failed", "skipped"]
 
 BASIC = ("declarations", "specs round trip", "widths")  # without which the others say nothing
 
-# which need none of them
+# checks that need none of them
 APART = ("transform is upstreams", "tokenizer is upstreams", "hook is light", "entry point")
 
 

@@ -34,8 +34,7 @@ Array = NDArray[np.float32]
 # on average
 OFFSET = 0.3
 GAIN = 0.003  # share: a std that is wrong by more shows
-# that one pixel in a thousand may differ by at most: torch and Pillow enlarge with weights of other
-# widths
+# one pixel in a thousand may differ by more: torch and Pillow enlarge with weights of other widths
 LEVELS = 2.001
 FEW = 3  # images that the search for another spec begins with
 SHOWN = 6  # ids

@@ -344,7 +344,7 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     folder = Path(folder)
     meta = read_meta(folder)
     _check_files(folder, meta.files)
-    # whole, so that a folder called tiny is not taken for the model
+    # the whole path, so that a folder called tiny is not taken for the model
     backbone = load_backbone(meta.family, str(folder.resolve()))
     backbone.model_id = meta.model_id
     check_widths(folder, backbone, meta.head)

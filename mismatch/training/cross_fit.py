@@ -39,9 +39,9 @@ Mask = NDArray[np.bool_]
 DEFAULTS = TrainConfig(train_csv="")  # the recipe of tune='head'
 STEPS = 32  # of an epoch, at least, so that a head learns from few rows too: by smaller batches
 LEAST_BATCH = 32  # rows; fewer leave the contrastive term nothing to tell apart
-# of the rows outside a fold: where fewer have a text of their own, texts may be on both sides
+# share of the rows outside a fold: where fewer have a text of their own, texts may be on both sides
 LEAST_KEPT = 0.5
-# of the rows, from the heads' training: more label errors than that are a trait of the labels, not
+# share of the rows that is left out: more label errors than that are a trait of the labels, not
 # slips
 DROPPED_MOST = 0.25
 
@@ -51,8 +51,8 @@ class CrossFitPlan:
     """How much is trained."""
 
     folds: int = 5
-    # of the folds, each with other folds and another start; the first one's most suspicious rows
-    # are left out of the others' training
+    # passes over the folds, each with other folds and another start; the most suspicious rows of
+    # the first are left out of the others' training
     repeats: int = 2
     seed: int = 0
 

@@ -34,7 +34,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            # else `nohup` would not hold
+            # SIGHUP stays ignored under `nohup`
             heard = [
                 number
                 for number in SIGNALS
@@ -94,6 +94,6 @@ class Interruption:
             self._since = time.monotonic()
             if not self._held:
                 raise KeyboardInterrupt
-        # `timeout` sends SIGTERM twice
+        # only a second Ctrl-C counts: `timeout` sends SIGTERM twice
         elif number == signal.SIGINT and time.monotonic() - self._since > ONE_PRESS:
             raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from mismatch.training.config import TrainConfig
 
 __all__ = ["FAMILY", "check_not_above", "head_line", "is_legacy"]
 
-# that reads transformers' format
+# the family that reads transformers' format
 FAMILY = str(TrainConfig.__dataclass_fields__["backbone"].default)
 CONFIG = "config.json"
 WEIGHTS = "pytorch_model.bin"

@@ -121,7 +121,7 @@ class Step:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as `state_dict` says."""
-        # more where fewer processes go on with a run
+        # there are more where fewer processes go on with a run
         self.parts = max(self.parts, int(state["parts"]))
         self.scaler.load_state_dict(state["scaler"])
 

@@ -58,7 +58,7 @@ class Trackers:
             return
         from accelerate import PartialState
 
-        # accelerate's classes need this state to be there
+        # accelerate's trackers need this state
         if not PartialState(cpu=self.config.device == "cpu").is_main_process:
             return
         name = (

@@ -149,7 +149,7 @@ def _prepare(
         settings=config.to_yaml(),
         keep=config.keep_checkpoints,
     )
-    # a shard goes there by itself: all of them might not fit
+    # a shard goes to its device by itself: all of them might not fit
     (start.detector.head if sharded else start.detector).to(processes.device)
     processes.follow_main([*start.detector.state_dict().values()])
     if config.gradient_checkpointing:

@@ -279,8 +279,7 @@ def _plugin() -> Any:
             f"accelerate launch --use_fsdp asks for FSDP {asked}, and mismatch train shards by FSDP"
             f" {VERSION}; pass --fsdp_version {VERSION}"
         )
-    # by which transformers would load weights in one process only, and a backbone looks at its own
-    # by running it
+    # transformers would load weights in one process only, and a backbone is run to look at it
     disable_fsdp_ram_efficient_loading()
     try:
         plugin: Any = FullyShardedDataParallelPlugin(fsdp_version=int(VERSION))

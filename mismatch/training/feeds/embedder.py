@@ -39,7 +39,7 @@ __all__ = ["EmbeddedRows", "Embedder", "open_embedder"]
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
 DEFAULTS = TrainConfig(train_csv="")
-# of tune='head'
+# the recipe of tune='head'
 RECIPE: dict[str, Any] = {
     "hidden_dim": DEFAULTS.head_hidden,
     "dropout": MODES["head"]["dropout"],

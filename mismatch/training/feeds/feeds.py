@@ -275,7 +275,7 @@ class PixelStore:
     def __init__(self, spec: ImageSpec, limit: int = STORE_BYTES) -> None:
         self.size = spec.size
         self.picture = Preprocessor(spec).picture
-        # of a resized image: there is nothing left to resize or crop
+        # a stored image is resized already: there is nothing left to resize or crop
         self.normalise = Preprocessor(replace(spec, mode="shortest", resize=0))
         self.room = limit  # bytes left
         self.resized: dict[Path, NDArray[np.uint8]] = {}

@@ -245,7 +245,7 @@ def _embedded(
     pipeline = Pipeline(engine, workers=config.num_workers)
     feeds = list[Feed]()
     for pairs in sets:
-        # with what other processes have embedded
+        # opened for each set, so that it has what other processes have embedded
         cache = EmbeddingCache(config.cache or default_cache(), namespace=engine.fingerprint)
         feeds.append(_embed(pairs, pipeline, cache, processes))
     return feeds

@@ -47,7 +47,7 @@ class Validation:
         accuracy is taken.
         """
         metrics = binary_metrics(labels, scores_from_logits(logits, PLAIN), PLAIN.default_threshold)
-        # unclipped, as training's
+        # unclipped, as the training loss
         metrics["log_loss"] = float(
             np.logaddexp(0, np.where(labels == 1, -1.0, 1.0) * logits.astype(np.float64)).mean()
         )

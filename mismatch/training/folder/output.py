@@ -52,8 +52,7 @@ RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the w
 WRITTEN = re.compile(
     rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}"
 )
-# of what stands next to the checkpoints; run.yaml is never taken from its author, see
-# `_write_settings`
+# files next to the checkpoints; run.yaml is never taken from its author, see `_write_settings`
 _KINDS = {
     STATS: json_report("the figures of a run", ["epochs"]),
     CURVES: picture("a picture"),
@@ -87,7 +86,7 @@ class RunFolder:
         self.keep = keep
         self.written: list[Path] = []
         check_usable(self.folder)
-        # run than this one, which an interruption in the first epoch must not cost
+        # an interruption in the first epoch must not cost an earlier run
         self.guards_other = unfinished(self.folder) is not None
 
     @property

@@ -21,7 +21,7 @@ from mismatch.training.tuning.towers import Tower
 __all__ = ["LowRank", "adapter_layers", "add_adapters", "merged"]
 
 ADAPTER = "default"  # peft's own name
-# relative; what rounding may change between a layer and the plain function that it stands for
+# relative difference that rounding may make between a layer and the plain function it stands for
 SAME = 1e-4
 
 
@@ -173,7 +173,7 @@ def _adapt_layers(
     except ImportError as error:
         raise MissingExtraError("`tune='lora'`", "train") from error
     wanted = set(layers)
-    # a list would match by its names' ends
+    # peft would match a list by the ends of names
     names = "|".join(
         re.escape(name) for name, module in backbone.named_modules() if module in wanted
     )

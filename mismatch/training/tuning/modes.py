@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["LAST", "MODES", "explained", "shown_default"]
 
-# of modes that train the towers
+# defaults of modes that train the towers
 TOWERS = {"epochs": 10, "batch_size": 32, "head_learning_rate": 1e-3, "dropout": 0.1}
 # what `tune` sets where an option is left open
 MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(

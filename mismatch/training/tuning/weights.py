@@ -27,7 +27,7 @@ class Tuning:
         """
         self.mode = config.mode
         self.backbone = backbone
-        # of the backbone's rate, for weights that have less than all of it
+        # share of the backbone's rate, for weights that have less than all of it
         self.factors: dict[nn.Parameter, float] = {}
         # blocks that are to be computed again in the backward pass of lora
         self.checkpointed: list[nn.Module] = []
