@@ -28,7 +28,7 @@ INSTRUCTIONS = (
     "i8mm",
     "bf16",
     "sve",
-)  # that kernels are made for
+)
 
 
 def machine() -> dict[str, Any]:

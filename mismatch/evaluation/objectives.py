@@ -175,10 +175,10 @@ class Objective:
                 self.cost_miss * counts.false_match + self.cost_false_alarm * counts.false_mismatch
             )
         if self.kind in ("precision", "recall"):
-            kept = counts.precision(self.of)
-            other = counts.recall(self.of)
-            if self.kind == "recall":
-                kept, other = other, kept
+            precision = counts.precision(self.of)
+            recall = counts.recall(self.of)
+            kept = precision if self.kind == "precision" else recall
+            other = recall if self.kind == "precision" else precision
             return np.where(
                 np.nan_to_num(kept, nan=-1.0) >= self.target - 1e-12, np.nan_to_num(other), -np.inf
             )

@@ -83,13 +83,10 @@ class Verdict:
         flips = (
             f"{self.flipped} of {self.rows:,} decisions flipped ({self.flipped / self.rows:.2%})"
         )
+        if self.auroc is None:
+            return flips
         return (
-            flips
-            if self.auroc is None
-            else (
-                f"AUROC {self.auroc:.4f} in fp32, {self.auroc_after:.4f} in {self.precision};"
-                f" {flips}"
-            )
+            f"AUROC {self.auroc:.4f} in fp32, {self.auroc_after:.4f} in {self.precision}; {flips}"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -126,8 +126,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 def remove_directory(path: str | Path) -> None:
     """Remove a folder; a removal that is cut short leaves it whole or under a temporary name, for
-    `sweep`.
-    Of a link, what it points to stays.
+    `sweep`. What a link points to stays.
     """
     if Path(path).is_symlink():
         Path(path).unlink()
@@ -140,12 +139,10 @@ def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
     names. An older folder that one of them had moved away, and the new one not yet in its place,
     gets its name back.
     """
-    left = [
-        match
-        for name in os.listdir(folder)
-        if (match := PART.fullmatch(name)) and names.fullmatch(match[1])
-    ]
-    for match in sorted(left, key=lambda match: not match[0].endswith(".old")):
+    matches = [match for match in map(PART.fullmatch, os.listdir(folder)) if match]
+    for match in sorted(matches, key=lambda match: not match[0].endswith(".old")):
+        if not names.fullmatch(match[1]):
+            continue
         path = Path(folder) / match[0]
         target = Path(folder) / match[1]
         if path.suffix == ".old" and not target.exists():

@@ -33,8 +33,8 @@ print(json.dumps(sorted(set(json.loads(sys.argv[2])) & set(sys.modules))))
 _FAMILY = """
 import json, sys
 from mismatch.backbones.registry import families
-found = families().get(sys.argv[1])
-print(json.dumps(found and [found.distribution, found.module]))
+family = families().get(sys.argv[1])
+print(json.dumps(family and [family.distribution, family.module]))
 """
 
 

@@ -108,4 +108,6 @@ def _side(matrix: list[list[int]]) -> int | None:
     (tn, fp), (fn, tp) = matrix
     if not tn + fp or not fn + tp:
         return None
-    return 0 if not fp + tp else 1 if not tn + fn else None
+    if not fp + tp:
+        return 0
+    return 1 if not tn + fn else None

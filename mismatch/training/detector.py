@@ -89,13 +89,9 @@ def _mean_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
 def choose_device(name: str) -> torch.device:
     """Map auto, cpu, cuda, cuda:N or mps → a device that is there; DeviceError otherwise."""
     if name == "auto":
-        return torch.device(
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name == "tensorrt":
         raise DeviceError(
             "tensorrt runs bundles only: mismatch.export_onnx writes one; use cuda here"

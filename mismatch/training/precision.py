@@ -33,7 +33,8 @@ def choose_precision(asked: str, tune: str, device: torch.device) -> str:
         return "fp32"
     if asked == "auto":
         launched = os.environ.get(LAUNCHED, "no")
-        asked = launched if launched in DTYPES else "bf16" if has_bf16(device) else "fp32"
+        hardware = "bf16" if has_bf16(device) else "fp32"
+        asked = launched if launched in DTYPES else hardware
     if asked == "fp16" and device.type != "cuda":
         raise InputError(
             f"`precision='fp16'` needs a CUDA device, and this is {device.type}; use bf16 or fp32"

@@ -29,8 +29,6 @@ PLAIN = {
     "train_contrastive_losses": "train/contrastive_loss",
     "seconds": "train/seconds",
     "val_losses": "val/loss",
-}
-PLAIN |= {
     "val_accuracies": "val/accuracy",
     "rows_per_second": "train/rows_per_second",
     "learning_rates": "rate/backbone",

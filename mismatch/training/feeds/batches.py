@@ -106,7 +106,8 @@ class PairSet:
     def of_images(self, chosen: NDArray[np.bool_]) -> PairSet:
         """Return the rows of these images, (U,), as a set of their own. No text is cut yet."""
         rows = chosen[self.image_of]  # (N,)
-        images, (first, text_of) = np.flatnonzero(chosen), first_seen(self.text_of[rows])
+        images = np.flatnonzero(chosen)
+        first, text_of = first_seen(self.text_of[rows])
         texts = _take(self.texts, self.text_of[rows][first])
         return PairSet(
             csv_file=self.csv_file,

@@ -39,11 +39,11 @@ def resumable(folder: Path) -> tuple[Path, Note] | None:
     """Return the newest checkpoint in a run's folder that has a state, and that state's note; None
     where there is none.
     """
-    states = [
-        (path, note)
-        for path in earlier_checkpoints(folder)
-        if WITH_STATE.fullmatch(path.name) and (note := read_note(path))
-    ]
+    states = []
+    for path in earlier_checkpoints(folder):
+        note = read_note(path) if WITH_STATE.fullmatch(path.name) else None
+        if note is not None:
+            states.append((path, note))
     return max(states, key=lambda state: state[1].saved, default=None)
 
 
@@ -65,13 +65,9 @@ def is_own(folder: Path, path: Path) -> bool:
 
 def earlier_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a run's folder."""
-    checkpoints = (
-        [
-            path
-            for path in folder.iterdir()
-            if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)
-        ]
-        if folder.is_dir()
-        else []
-    )
+    if not folder.is_dir():
+        return []
+    checkpoints = [
+        path for path in folder.iterdir() if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)
+    ]
     return sorted(checkpoints, key=lambda path: (len(path.name), path.name))

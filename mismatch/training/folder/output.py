@@ -116,9 +116,8 @@ class RunFolder:
         """
         self.guards_other = False
         sweep(self.folder, WRITTEN)
-        self.written = [
-            path for n in range(1, epoch + 1) if is_checkpoint(path := self.folder / f"{EPOCH}{n}")
-        ]
+        places = [self.folder / f"{EPOCH}{number}" for number in range(1, epoch + 1)]
+        self.written = [path for path in places if is_checkpoint(path)]
         if not self.written:
             return  # in its first epoch, next to what an earlier run has left
         if epoch == 1:

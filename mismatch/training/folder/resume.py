@@ -62,13 +62,12 @@ class ResumePlan:
         """Raise InputError where the rows, with that digest, are no longer those that the run has
         trained on.
         """
-        earlier_digest = (
-            self.note.rows
-            if self.note
-            else self.finished["rows_digest"]
-            if self.finished
-            else digest
-        )
+        if self.note:
+            earlier_digest = self.note.rows
+        elif self.finished:
+            earlier_digest = self.finished["rows_digest"]
+        else:
+            return
         if not earlier_digest.startswith(DIGEST):
             digest = _older_digest(sets, str(config.image_base_path))
         if earlier_digest != digest:
@@ -103,16 +102,13 @@ class ResumePlan:
         differences = [f"{then} then, {here} now" for then, here in changes if then != here]
         if self.note.embeddings != now.embeddings:
             differences.append("cached embeddings were made again, in other batches")
-        return (
-            [
-                (
-                    "the result will differ in its last digits from that of a run without an"
-                    f" interruption: {'; '.join(differences)}"
-                )
-            ]
-            if differences
-            else []
+        if not differences:
+            return []
+        remark = (
+            "the result will differ in its last digits from that of a run without an"
+            f" interruption: {'; '.join(differences)}"
         )
+        return [remark]
 
 
 def make_plan(config: TrainConfig) -> ResumePlan:
@@ -213,11 +209,9 @@ def _bytes(tensor: Tensor) -> Any:
 
 
 def _below(path: Path, base: str) -> str:
-    return (
-        (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
-        if base
-        else os.fspath(path)
-    )
+    if not base:
+        return os.fspath(path)
+    return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
 
 
 def _finished(folder: Path) -> Mapping[str, Any] | None:

@@ -62,13 +62,11 @@ class Position:
 
     def next_epoch(self) -> None:
         """Go on to the next epoch, of which nothing is done yet."""
-        self.epoch, self.step, self.rows, self.seconds, self.sums = (
-            self.epoch + 1,
-            0,
-            0,
-            0.0,
-            torch.zeros_like(self.sums),
-        )
+        self.epoch += 1
+        self.step = 0
+        self.rows = 0
+        self.seconds = 0.0
+        self.sums = torch.zeros_like(self.sums)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of it."""
@@ -187,8 +185,7 @@ def read_note(folder: Path) -> Note | None:
     if not is_sealed({"format_version": version, **data}):
         raise CheckpointError(
             f"{folder / NOTE} differs from its own checksum: damaged or changed by hand;"
-            " train again"
-            " without `resume`"
+            " train again without `resume`"
         )
     try:
         return Note(**{name: value for name, value in data.items() if name not in (DIGEST, SEAL)})
