@@ -92,8 +92,8 @@ def coverage(  # noqa: PLR0913
     """Return what a band leaves to the model, whose decision is score >= `threshold`: one, or (N,),
     each row's own.
 
-    Of rows (N,) on which the band was chosen it flatters, by about one part in the number of rows
-    next to its ends.
+    On the rows (N,) that chose the band it flatters, by about one part in the number of rows next
+    to its ends.
     """
     truth, values = checked(labels, scores)
     sure = (values < band.low) | (values >= band.high)

@@ -168,7 +168,7 @@ IMAGE_EDITS: dict[str, Callable[[Image.Image, str], Image.Image | None]] = {
 
 @dataclass(frozen=True)
 class _Scored:
-    """What rows got, nan where they could not be scored or changed."""
+    """Scores of rows, nan where they could not be scored or changed."""
 
     before: NDArray[np.float64]  # (N,)
     after: NDArray[np.float64]  # (N,)

@@ -1,5 +1,5 @@
-"""Compare the decisions of a bundle in int8 or fp16 with those of the model that it was made from,
-and fit its own calibration and threshold.
+"""Compare the decisions of a bundle in int8 or fp16 with those of its model, and fit its own
+calibration and threshold.
 """
 
 from __future__ import annotations

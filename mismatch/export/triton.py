@@ -1,5 +1,5 @@
 """Turn a bundle into a model repository of Triton Inference Server: both encoders, the head with
-the calibration in its graph, and an ensemble of them.
+its calibration, and an ensemble of them.
 """
 
 from __future__ import annotations

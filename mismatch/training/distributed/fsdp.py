@@ -243,7 +243,7 @@ class ShardedOptimizer:
 
 def gather(state: T, keep: bool) -> T:
     """Return a state, nested in dicts and lists, with each sharded tensor whole and on the CPU, or
-    empty where it is not to be kept. All processes call it alike.
+    empty where it isn't kept. All processes call it alike.
     """
     if isinstance(state, DTensor):
         whole = state.full_tensor()

@@ -1,5 +1,5 @@
-"""Find the run to go on with, and check that it is the one that is asked for: the same options, the
-same rows, the same frozen weights.
+"""Find the run to go on with, and check that it is the one that is asked for. Its options, rows and
+frozen weights must be the same.
 """
 
 from __future__ import annotations

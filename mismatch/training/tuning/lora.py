@@ -49,9 +49,9 @@ def add_adapters(
     blocks → how many layers of each tower.
 
     peft adapts linear layers and plain convolutions. Attention with packed projections is adapted
-    here: peft subtracts from the frozen weights after each step what it added before, which doesn't
-    give them back to the last bit. So are other kinds of convolutions, of which peft would build
-    more. There the weight itself is adapted, without dropout, which belongs to a layer's input.
+    here. After each step peft subtracts from the frozen weights what it added, which doesn't give
+    them back to the last bit. So are other kinds of convolutions, of which peft would build more.
+    There the weight itself is adapted, without dropout, which belongs to a layer's input.
     """
     chosen = {tower.name: _targets(backbone, tower) for tower in towers}
     layers = list(dict.fromkeys(layer for targets in chosen.values() for layer in targets))
