@@ -11,14 +11,7 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from mismatch.errors import InputError
 
-__all__ = [
-    "KINDS",
-    "LARGEST_INTEGER",
-    "SHOWN",
-    "Spec",
-    "brief",
-    "check_choice",
-]
+__all__ = ["KINDS", "LARGEST_INTEGER", "SHOWN", "Spec", "brief", "check_choice"]
 
 LARGEST_INTEGER = 2**63 - 1  # of the arrays that ids become
 KINDS = {

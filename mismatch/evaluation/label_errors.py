@@ -134,11 +134,7 @@ def estimate_share(labels: ArrayLike, probabilities: ArrayLike) -> Share:
     joint = _cleanlab("count").estimate_joint(truth, np.stack([1 - belief, belief], axis=1))
     low, high = wilson_interval(wrong / sure, sure, NINE_IN_TEN)
     return Share(
-        wrong / sure,
-        low,
-        high,
-        confident=float(joint[0, 1] + joint[1, 0]),
-        rows=len(truth),
+        wrong / sure, low, high, confident=float(joint[0, 1] + joint[1, 0]), rows=len(truth)
     )
 
 

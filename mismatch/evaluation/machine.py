@@ -8,11 +8,7 @@ from typing import Any
 
 from mismatch.runtime.hardware import available_cpus
 
-__all__ = [
-    "CPUINFO",
-    "INSTRUCTIONS",
-    "machine",
-]
+__all__ = ["CPUINFO", "INSTRUCTIONS", "machine"]
 
 CPUINFO = Path("/proc/cpuinfo")
 # instruction sets that kernels are made for, on x86-64 and on Arm

@@ -26,15 +26,7 @@ from mismatch.evaluation.timing import Advance, Call, in_turns, seconds_of_one, 
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.tokenize import TokenBatch
 
-__all__ = [
-    "BenchmarkPlan",
-    "Contender",
-    "first_score",
-    "measure",
-    "photo",
-    "title_ids",
-    "turns",
-]
+__all__ = ["BenchmarkPlan", "Contender", "first_score", "measure", "photo", "title_ids", "turns"]
 
 TITLE = "Red leather handbag with gold clasp"
 TITLE_TOKENS = 12  # of a product title, special ones included

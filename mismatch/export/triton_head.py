@@ -11,9 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mismatch.specs import Calibration, ScoreSpec
 
-__all__ = [
-    "with_score",
-]
+__all__ = ["with_score"]
 
 
 def with_score(head: onnx.ModelProto, score: ScoreSpec) -> onnx.ModelProto:

@@ -18,24 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from mismatch.errors import (
-    CheckpointError,
-    InputError,
-    MismatchError,
-)
+from mismatch.errors import CheckpointError, InputError, MismatchError
 from mismatch.io.retries import open_patiently, reason, retried
 from mismatch.io.stores import STORES, OutOfRangeError, explained_error, filesystem_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = [
-    "READ",
-    "Remote",
-    "is_url",
-    "located",
-    "open_located",
-]
+__all__ = ["READ", "Remote", "is_url", "located", "open_located"]
 
 ALIASES = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 READ = 2**22  # bytes of a request: at 30 ms each, 60 MB/s and four thousand requests for 16 GB

@@ -13,10 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mismatch.errors import (
-    MachineError,
-    MissingExtraError,
-)
+from mismatch.errors import MachineError, MissingExtraError
 
 if TYPE_CHECKING:
     pass

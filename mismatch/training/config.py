@@ -225,8 +225,7 @@ class TrainConfig:
         range=SHARE,
     )
     best_metric: BestMetric = option(
-        "What best_model is best at, on validation rows; ties go to the lower loss.",
-        "auroc",
+        "What best_model is best at, on validation rows; ties go to the lower loss.", "auroc"
     )
     threshold_objective: str | None = option(
         "What the stored threshold is best for: accuracy, f1, balanced-accuracy, mcc,"

@@ -13,11 +13,7 @@ from mismatch.errors import InputError
 from mismatch.specs import FEATURES
 from mismatch.training.tuning.modes import MODES
 
-__all__ = [
-    "TRACKERS",
-    "check_combinations",
-    "check_names",
-]
+__all__ = ["TRACKERS", "check_combinations", "check_names"]
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 

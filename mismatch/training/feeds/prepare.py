@@ -37,13 +37,7 @@ from mismatch.training.feeds.feeds import EmbeddingFeed, Feed, PixelFeed, PixelS
 from mismatch.training.head import build_head, head_options, head_spec_for
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
 
-__all__ = [
-    "Start",
-    "cut_long_texts",
-    "load_sets",
-    "load_start",
-    "make_feeds",
-]
+__all__ = ["Start", "cut_long_texts", "load_sets", "load_start", "make_feeds"]
 
 Item = TypeVar("Item")
 # (n, D), and why some rows of it are nan
@@ -220,10 +214,7 @@ def cut_long_texts(
 
 
 def make_feeds(
-    config: TrainConfig,
-    start: Start,
-    sets: Sequence[PairSet],
-    processes: Processes,
+    config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes
 ) -> list[Feed]:
     """Return a feed per set. With a frozen backbone every image and text is embedded here, once."""
     if config.tune == "head":
@@ -235,10 +226,7 @@ def make_feeds(
 
 
 def _embedded(
-    config: TrainConfig,
-    start: Start,
-    sets: Sequence[PairSet],
-    processes: Processes,
+    config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes
 ) -> list[Feed]:
     meta = meta_for(start.family, start.model_id, start.detector.head.spec)
     engine = TorchEngine(start.detector, meta, device=processes.device)
@@ -252,10 +240,7 @@ def _embedded(
 
 
 def _embed(
-    pairs: PairSet,
-    pipeline: Pipeline,
-    cache: EmbeddingCache,
-    processes: Processes,
+    pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, processes: Processes
 ) -> EmbeddingFeed:
     """Embed this process's share, and give all processes all embeddings."""
     total = len(processes.share(len(pairs.images))) + len(processes.share(len(pairs.pieces)))

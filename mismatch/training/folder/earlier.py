@@ -7,9 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mismatch.errors import CheckpointError
-from mismatch.training.checkpoint import (
-    is_checkpoint,
-)
+from mismatch.training.checkpoint import is_checkpoint
 from mismatch.training.folder.state import Note, read_note
 
 __all__ = [

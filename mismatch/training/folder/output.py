@@ -42,11 +42,7 @@ from mismatch.training.folder.earlier import (
 from mismatch.training.folder.state import drop_state
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
 
-__all__ = [
-    "RunFolder",
-    "check_usable",
-    "draw_curves",
-]
+__all__ = ["RunFolder", "check_usable", "draw_curves"]
 
 RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the way
 WRITTEN = re.compile(

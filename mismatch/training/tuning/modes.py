@@ -27,12 +27,7 @@ MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         ),
         "lora": MappingProxyType(
             TOWERS
-            | {
-                "learning_rate": 2e-4,
-                "lora_rank": 16,
-                "lora_alpha": 32.0,
-                "lora_dropout": 0.05,
-            }
+            | {"learning_rate": 2e-4, "lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.05}
         ),
         "last-N": MappingProxyType(TOWERS | {"learning_rate": 1e-5, "layer_decay": 1.0}),
     }
