@@ -329,7 +329,7 @@ def fit(
     with torch.no_grad():
         first = next(make_batches(feed.pairs, options["batch_size"], seed, 1))
         head.eval()
-        objective.centre(first, *feed.known(first))
+        objective.centre(first, *feed.embeddings_of(first))
     steps = math.ceil(len(feed.pairs) / options["batch_size"]) * options["epochs"]
     batches = (
         batch
@@ -345,7 +345,7 @@ def fit(
     for step, batch in enumerate(batches):
         set_rates(optimizer, rate_factor(step, steps, options["warmup"]))
         optimizer.zero_grad(set_to_none=True)
-        objective.total(*objective.losses(batch, *feed.known(batch))).backward()
+        objective.total(*objective.losses(batch, *feed.embeddings_of(batch))).backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), CLIP_NORM)
         optimizer.step()
         objective.clamp()

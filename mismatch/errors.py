@@ -136,14 +136,14 @@ def named(kind: str, message: str) -> MismatchError:
     """Return an error of another process, by the name of its class and what it says. One of a class
     that is not known here is a plain MismatchError.
     """
-    found = globals().get(kind)
-    # which makes its message itself
+    error_class = globals().get(kind)
+    # MissingExtraError makes its message itself
     if (
-        isinstance(found, type)
-        and issubclass(found, MismatchError)
-        and found is not MissingExtraError
+        isinstance(error_class, type)
+        and issubclass(error_class, MismatchError)
+        and error_class is not MissingExtraError
     ):
-        return found(message)
+        return error_class(message)
     return MismatchError(message)
 
 

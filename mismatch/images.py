@@ -40,9 +40,9 @@ NEEDED = (
 def as_image_source(value: object) -> ImageSource:
     """Return what `value` holds as one of the kinds that are read here. Nothing is decoded.
 
-    `value`: a path, bytes, a memoryview, a file that is open for reading bytes, a PIL image, an
-    array or tensor (H, W, 3) or (3, H, W) of uint8, or Hugging Face's {"bytes", "path"}. ImageError
-    for anything else, by the name of its type.
+    `value`: a path, bytes, a memoryview, a file that is open for reading bytes, or a PIL image. An
+    array or tensor is (H, W, 3) or (3, H, W) of uint8, a mapping Hugging Face's {"bytes", "path"}.
+    ImageError for anything else, by the name of its type.
     """
     if isinstance(value, (str, Path, Remote, bytes, Image.Image)):
         return value
@@ -78,8 +78,8 @@ def no_image(value: object) -> ImageError:
 
 
 def encoded_image(source: ImageSource) -> bytes:
-    """Return an image that is not a path as the bytes of a file: encoded ones as they are, pixels
-    as PNG, which reads as they do. ImageError for pixels that no model takes.
+    """Return an image that is not a path as the bytes of a file. Encoded ones stay as they are;
+    pixels become PNG, which reads as they do. ImageError for pixels that no model takes.
     """
     if isinstance(source, bytes):
         return source

@@ -9,10 +9,7 @@ from typing import Any, Self
 from mismatch.errors import InputError
 from mismatch.spec_base import Spec
 
-__all__ = [
-    "Distribution",
-    "Reference",
-]
+__all__ = ["Distribution", "Reference"]
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ class ScoreSpec(Spec):
         earlier = data.get("earlier", ())
         if not isinstance(earlier, list | tuple):
             raise InputError(f"{cls.__name__}.earlier is {brief(earlier)}; a list is needed")
-        parts["earlier"] = tuple(Threshold.from_dict(one) for one in earlier)
+        parts["earlier"] = tuple(Threshold.from_dict(threshold) for threshold in earlier)
         return super().from_dict(data, **parts | more)
 
     def with_threshold(self, threshold: Threshold) -> Self:

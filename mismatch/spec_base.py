@@ -11,14 +11,7 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from mismatch.errors import InputError
 
-__all__ = [
-    "KINDS",
-    "LARGEST_INTEGER",
-    "SHOWN",
-    "Spec",
-    "brief",
-    "check_choice",
-]
+__all__ = ["KINDS", "LARGEST_INTEGER", "SHOWN", "Spec", "brief", "check_choice"]
 
 LARGEST_INTEGER = 2**63 - 1  # of the arrays that ids become
 KINDS = {
@@ -50,8 +43,8 @@ class Spec:
         values = {
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         } | more
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        if unknown := sorted(set(values) - known):
+        field_names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - field_names):
             raise InputError(
                 f"{cls.__name__} has unknown fields {', '.join(unknown)}; it was written by a newer"
                 " mismatch: upgrade"

@@ -52,8 +52,8 @@ CropRounding = Literal["floor", "round"]
 class ImageSpec(Spec):
     """RGB image → pixel_values (3, size, size).
 
-    `shortest` resizes the shorter side to `resize` and crops the centre; `longest` resizes the
-    longer side to `size` and pads with `fill`; `squash` resizes both sides to `resize` and crops
+    `shortest` resizes the shorter side to `resize` and crops the centre. `longest` resizes the
+    longer side to `size` and pads with `fill`. `squash` resizes both sides to `resize` and crops
     the centre.
 
     `size`: pixels, side of the square that the tower sees.
@@ -189,11 +189,11 @@ class HeadSpec(Spec):
         check_choice(self, "kind", HeadKind)
         check_choice(self, "normalisation", Normalisation)
         _check_sizes(self)
-        for name, known in (("image_features", IMAGE_FEATURES), ("text_features", TEXT_FEATURES)):
+        for name, allowed in (("image_features", IMAGE_FEATURES), ("text_features", TEXT_FEATURES)):
             value = getattr(self, name)
-            if value != tuple(kind for kind in known if kind in value):
+            if value != tuple(kind for kind in allowed if kind in value):
                 raise InputError(
-                    f"HeadSpec.{name} is {', '.join(value)}; some of {', '.join(known)} in this"
+                    f"HeadSpec.{name} is {', '.join(value)}; some of {', '.join(allowed)} in this"
                     " order is needed"
                 )
         if (self.image_features or self.text_features) and self.kind != "adapter":

@@ -132,10 +132,10 @@ class Backbone(nn.Module, ABC):
 
 def _repeated(module: nn.Module) -> list[nn.Module]:
     """Return composite modules among their like in a list, at every depth, outer before inner."""
-    found: list[nn.Module] = []
+    repeated: list[nn.Module] = []
     for parent in module.modules():
         if isinstance(parent, nn.ModuleList | nn.Sequential):
             composite = [child for child in parent if any(True for _ in child.children())]
             kinds = Counter(map(type, composite))
-            found += [child for child in composite if kinds[type(child)] > 1]
-    return list(dict.fromkeys(found))
+            repeated += [child for child in composite if kinds[type(child)] > 1]
+    return list(dict.fromkeys(repeated))

@@ -7,11 +7,7 @@ from typing import Any
 
 from mismatch.backbones.hookspecs import Load
 
-__all__ = [
-    "BackboneFamily",
-    "Origin",
-    "Problem",
-]
+__all__ = ["BackboneFamily", "Origin", "Problem"]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ __all__ = [
     "features_offered",
 ]
 
-# to be raised when a feature is computed otherwise, so that no cache mixes the two
+# raise it when a feature is computed otherwise, so that no cache mixes the two
 FEATURES_VERSION = 5
 GRID = 4  # cells a side
 BINS = 5  # of each channel, of the histogram
@@ -38,8 +38,7 @@ COLOUR_DIM = 6 * 3 + GRID * GRID * 3 + 3 * BINS**3
 COUNTED_SIDE = 56  # pixels, about, that the image is averaged down to before colours are counted
 SHARE = 1e-4  # added to each: a root at 0 would turn rounding into a feature
 BORDER = 3  # pixels of those, whose mean is taken for the background's colour
-# distances of two RGB colours on 0..1: of hardly another colour, and from which a pixel counts in
-# full
+# distances of RGB colours on 0..1: hardly another colour, and from where a pixel counts in full
 NEAR = 0.01
 FAR = 0.25
 
@@ -98,12 +97,12 @@ def feature_names(head: HeadSpec) -> tuple[str, ...]:
 
 def check_features(backbone: Backbone, head: HeadSpec) -> None:
     """Raise InputError where the backbone doesn't give the features that the head was made for."""
-    found = feature_fields(backbone, feature_names(head))
+    offered = feature_fields(backbone, feature_names(head))
     for side in ("image", "text"):
-        if found[f"{side}_features_dim"] != (width := getattr(head, f"{side}_features_dim")):
+        if offered[f"{side}_features_dim"] != (width := getattr(head, f"{side}_features_dim")):
             raise InputError(
                 f"the head expects {side} features of width {width}, the backbone gives"
-                f" {found[f'{side}_features_dim']}"
+                f" {offered[f'{side}_features_dim']}"
             )
 
 
@@ -143,7 +142,7 @@ def _colour(backbone: Backbone, pixel_values: Tensor) -> Tensor:
         torch.tensor(values, device=pixel_values.device)[:, None, None]
         for values in (spec.mean, spec.std)
     )
-    # in fp32 whatever the towers run in
+    # features are fp32 whatever the towers run in
     with torch.autocast(pixel_values.device.type, enabled=False):
         return colour_statistics(pixel_values.float() * std + mean)
 
@@ -204,7 +203,7 @@ def foreground(pixels: Tensor) -> Tensor:
     # (B, 3); by itself: a difference of two large sums would be mostly rounding
     border = torch.cat([strip.flatten(2) for strip in strips], dim=2).mean(2)
     squared = (pixels - border[:, :, None, None]).square().sum(1)  # (B, H, W)
-    # flat at 0, where a steep root would tell rounding apart
+    # flat at 0, where a steep root would amplify rounding
     distance = (squared + NEAR**2).sqrt() - NEAR
     weights = (distance / FAR).clamp(max=1) + 1e-3
     return weights / weights.sum((1, 2), keepdim=True)

@@ -52,7 +52,7 @@ __all__ = [
 GROUP = "mismatch"  # the entry-point group of backbone plugins
 # environment variable: comma-separated entry points, modules or distributions
 DISABLE = "MISMATCH_DISABLE_PLUGINS"
-# wins a name clash, so that no other installed plugin changes what a built-in name means
+# it wins a name clash, so that no other installed plugin changes what a built-in name means
 OWN_DISTRIBUTION = "mismatch-clip"
 FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -89,16 +89,16 @@ def problems_of(name: str) -> list[Problem]:
 
 
 def family_of(name: str) -> BackboneFamily | None:
-    """Return the first family that is called so, or whose entry point, module or distribution is,
-    however it is spelt.
+    """Return the first family of that name, or with an entry point, module or distribution of that
+    name, however it is spelt.
     """
-    known = families()
+    by_name = families()
     others = (
         item
-        for item in known.values()
+        for item in by_name.values()
         if _fold(name) in map(_fold, (item.entry_point, item.module, item.distribution))
     )
-    return known.get(name) or next(others, None)
+    return by_name.get(name) or next(others, None)
 
 
 def refresh() -> None:
@@ -110,12 +110,12 @@ def refresh() -> None:
 
 def family(name: str) -> BackboneFamily:
     """Return the family of that name; BackboneError, with the nearest known name, for another."""
-    known = families()
-    if name in known:
-        return known[name]
+    by_name = families()
+    if name in by_name:
+        return by_name[name]
     raise BackboneError(
-        f"backbone {name!r} is unknown{_reason(name)}{did_you_mean(name, known)}; installed:"
-        f" {', '.join(known) or 'none'}"
+        f"backbone {name!r} is unknown{_reason(name)}{did_you_mean(name, by_name)}; installed:"
+        f" {', '.join(by_name) or 'none'}"
     )
 
 
@@ -125,18 +125,18 @@ def parse_reference(reference: str, model_name: str | Path | None = None) -> tup
     name, colon, model_id = reference.partition(":")
     if name not in families():
         _refuse_model_as_family(reference)
-    found = family(name)
+    chosen = family(name)
     if colon and not model_id:
         raise BackboneError(
             f"backbone {reference!r} names no model after the colon; {name} alone means"
-            f" {name}:{found.default_model}"
+            f" {name}:{chosen.default_model}"
         )
     if model_id and model_name and model_id != model_name:
         raise BackboneError(
             f"`backbone` {reference} and `model_name` {model_name} name two models; leave one of"
             " them out"
         )
-    return name, model_id or model_name or found.default_model
+    return name, model_id or model_name or chosen.default_model
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -145,7 +145,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
     They are the names that the families state; most load others too. Torch is not imported.
     """
-    names = [f"{found.name}:{model}" for found in families().values() for model in found.models]
+    names = [f"{item.name}:{model}" for item in families().values() for model in item.models]
     if pattern in families():
         pattern += ":*"
     folded = pattern.casefold()
@@ -157,25 +157,25 @@ def load_backbone(reference: str, model_name: str | Path | None = None) -> Backb
     the family, or a local folder. Here, and not before, torch is imported.
     """
     name, model_id = parse_reference(reference, model_name)
-    found = family(name)
+    chosen = family(name)
     if Path(model_id).expanduser().is_dir():
         check_model_folder(Path(model_id).expanduser())
     send_nothing("huggingface_hub", "onnxruntime", "transformers")
     try:
-        backbone = found.load(model_id)
+        backbone = chosen.load(model_id)
     except BackboneError as error:
-        raise BackboneError(f"{error}{_nearest_model(model_id, found, str(error))}") from error
+        raise BackboneError(f"{error}{_nearest_model(model_id, chosen, str(error))}") from error
     except MismatchError:
         raise
     except ImportError as error:
-        raise _import_failure(found, error) from error
+        raise _import_failure(chosen, error) from error
     except BaseException as error:
         if not isinstance(error, Exception) and not is_panic(error):
             raise
         raise BackboneError(
             f"backbone {name}:{model_id} could not be loaded: {_one_line(error)}"
         ) from error
-    return _checked(backbone, found)
+    return _checked(backbone, chosen)
 
 
 def discover(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -> Registry:
@@ -183,15 +183,15 @@ def discover(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -> Regi
     off = {_fold(name) for name in disabled}
     manager = pluggy.PluginManager("mismatch")
     manager.add_hookspecs(hookspecs)
-    found: dict[str, BackboneFamily] = {}
+    by_name: dict[str, BackboneFamily] = {}
     trouble: list[Problem] = []
     for point in sorted(points, key=_precedence):
         origin = _origin(point)
         if not off & {_fold(origin.entry_point), _fold(origin.module), _fold(origin.distribution)}:
             offered, broken = _ask(manager, point, origin)
             trouble += broken
-            trouble += _add(found, offered, origin)
-    return Registry(dict(sorted(found.items())), tuple(trouble))
+            trouble += _add(by_name, offered, origin)
+    return Registry(dict(sorted(by_name.items())), tuple(trouble))
 
 
 @cache
@@ -323,11 +323,11 @@ def _check_offer(
 
 
 def _add(
-    found: dict[str, BackboneFamily], offered: list[BackboneFamily], origin: Origin
+    by_name: dict[str, BackboneFamily], offered: list[BackboneFamily], origin: Origin
 ) -> list[Problem]:
     trouble = []
     for item in offered:
-        first = found.setdefault(item.name, item)
+        first = by_name.setdefault(item.name, item)
         if first is not item:
             owner = f"{first.distribution} {first.version} ({first.module})"
             message = (
@@ -353,36 +353,36 @@ def _reason(name: str) -> str:
 
 
 def _refuse_model_as_family(reference: str) -> None:
-    known = ", ".join(families()) or "none is installed"
+    installed = ", ".join(families()) or "none is installed"
     if reference and ("/" in reference.partition(":")[0] or Path(reference).is_dir()):
         kind = "a folder" if Path(reference).is_dir() else "a model's name"
         raise BackboneError(
-            f"backbone {reference!r} looks like {kind}, not a family ({known}); pass"
+            f"backbone {reference!r} looks like {kind}, not a family ({installed}); pass"
             f" `backbone=FAMILY` and `model_name={reference}`"
         )
 
 
-def _nearest_model(model_id: str, found: BackboneFamily, said: str) -> str:
-    if "did you mean" in said or model_id in found.models or Path(model_id).exists():
+def _nearest_model(model_id: str, chosen: BackboneFamily, message: str) -> str:
+    if "did you mean" in message or model_id in chosen.models or Path(model_id).exists():
         return ""
-    return did_you_mean(model_id, found.models)
+    return did_you_mean(model_id, chosen.models)
 
 
-def _import_failure(found: BackboneFamily, error: ImportError) -> MismatchError:
-    if found.distribution == OWN_DISTRIBUTION:
-        return MissingExtraError(f"backbone {found.name!r} ({_one_line(error)})", "train")
+def _import_failure(chosen: BackboneFamily, error: ImportError) -> MismatchError:
+    if chosen.distribution == OWN_DISTRIBUTION:
+        return MissingExtraError(f"backbone {chosen.name!r} ({_one_line(error)})", "train")
     return BackboneError(
-        f"backbone {found.name!r} of {found.distribution} {found.version} can't import what it"
+        f"backbone {chosen.name!r} of {chosen.distribution} {chosen.version} can't import what it"
         f" needs: {_one_line(error)}"
     )
 
 
-def _checked(backbone: object, found: BackboneFamily) -> Backbone:
+def _checked(backbone: object, chosen: BackboneFamily) -> Backbone:
     from mismatch.backbones.base import Backbone
 
     if not isinstance(backbone, Backbone):
         raise BackboneError(
-            f"backbone {found.name!r} of {found.distribution} {found.version} loads a"
+            f"backbone {chosen.name!r} of {chosen.distribution} {chosen.version} loads a"
             f" {type(backbone).__name__}, not a mismatch Backbone"
         )
     return backbone

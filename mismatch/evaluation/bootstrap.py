@@ -52,8 +52,8 @@ def interval(
 def resamples_of(
     rows: int, *, resamples: int = RESAMPLES, seed: int = 0, groups: ArrayLike | None = None
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield numbers of rows, (M,) each: as many groups as there are, drawn with replacement, with
-    all their rows; M is `rows` where there are no groups.
+    """Yield numbers of rows, (M,) each: of as many groups as there are, drawn with replacement, all
+    their rows. M is `rows` where there are no groups.
     """
     if rows < 1:
         raise InputError("a bootstrap needs at least one row")
@@ -77,8 +77,8 @@ def percentiles(values: NDArray[Any], level: float = LEVEL) -> Interval:
     """Map (B,) resampled figures → the interval between their quantiles; nan where fewer than half
     of them exist.
     """
-    known = values[np.isfinite(values)]
-    if 2 * len(known) < len(values) or not len(known):
+    finite = values[np.isfinite(values)]
+    if 2 * len(finite) < len(values) or not len(finite):
         return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))

@@ -24,12 +24,12 @@ FLAT = 1e-12  # spread of the logits, relative to their size, below which they a
 KINDS = ("temperature", "platt", "piecewise")  # the simplest first
 FOLDS = 5
 MOST_ROWS = 50_000  # by which the kind is chosen
-# from which a bend can be told from chance, in all and of each label
+# rows, in all and of each label, from which a bend is more than chance
 PIECEWISE_ROWS = 1000
 PIECEWISE_LABELS = 200
 QUANTILES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)  # of the log-odds, where the knots lie
-# times Platt's slope that a piece has at most; at least a quarter of it, so that there are neither
-# jumps nor plateaus
+# a piece has at most so many times Platt's slope, and at least a quarter of it: neither jumps nor
+# plateaus
 STEEP = 4.0
 PRIOR = 10.0  # strength, in rows, of each piece's pull towards Platt's slope
 SWEEPS = 60  # over the pieces
@@ -90,13 +90,13 @@ def _best(
     if any(len(np.unique(truth[fold != part])) < 2 for part in np.unique(fold)):
         return "platt"
     best = ""
-    least = np.empty(0)
+    best_losses = np.empty(0)
     for name, fit in fits.items():
         losses = _cross_validated(fit, values, truth, fold)
-        gain = least - losses if best else np.full(len(truth), np.inf)
+        gain = best_losses - losses if best else np.full(len(truth), np.inf)
         if not best or gain.mean() > gain.std() / len(gain) ** 0.5:
             best = name
-            least = losses
+            best_losses = losses
     return best
 
 
@@ -131,7 +131,7 @@ def fit_piecewise(logits: ArrayLike, labels: ArrayLike) -> Calibration:
     values, target, _ = _prepared(logits, labels)
     z = log_odds(values, platt)
     knots = np.quantile(z, QUANTILES)
-    # ties have one
+    # equal quantiles are one knot
     knots = knots[np.insert(np.diff(knots) > 1e-6 * max(1.0, float(z.std())), 0, True)]
     if len(knots) < 3:
         return platt
@@ -161,8 +161,10 @@ def _bent(parts: Floats, target: Floats, offset: float) -> tuple[Floats, float]:
     )
     pull = np.append(np.full(len(parts), PRIOR), 0.0) / len(target)
 
-    def loss(u: Floats, at: Floats) -> float:
-        return float((np.logaddexp(0, u) - target * u).mean() + (pull * (at - 1) ** 2).sum() / 2)
+    def loss(u: Floats, heights: Floats) -> float:
+        return float(
+            (np.logaddexp(0, u) - target * u).mean() + (pull * (heights - 1) ** 2).sum() / 2
+        )
 
     u = weights @ features
     now = loss(u, weights)
@@ -192,7 +194,7 @@ def fit_platt(logits: ArrayLike, labels: ArrayLike) -> Calibration:
     """Map (N,) logits, (N,) labels → Platt scaling by Newton's method, with Platt's smoothed
     targets (Lin, Lin and Weng, 2007).
 
-    The slope stays above 0 also where the logits rank the wrong way round: then it is as good as
+    The slope stays above 0 also where the logits rank the wrong way round. It is then as good as
     flat, and every score lies near the base rate. InputError unless both labels occur and all
     logits are finite.
     """

@@ -63,18 +63,20 @@ def compare(  # noqa: PLR0913
 
     The two tests take rows for independent; where images repeat, trust the intervals more.
     """
-    truth, one = checked(labels, first)
-    _, other = checked(labels, second)
-    right = (one >= np.asarray(first_threshold)) == truth
-    also = (other >= np.asarray(second_threshold)) == truth
+    truth, first_scores = checked(labels, first)
+    _, second_scores = checked(labels, second)
+    right = (first_scores >= np.asarray(first_threshold)) == truth
+    also = (second_scores >= np.asarray(second_threshold)) == truth
     gain = right.astype(np.float64) - also
     accuracies = []
     areas = []
     for rows in resamples_of(len(truth), resamples=resamples, seed=seed, groups=groups):
         accuracies.append(gain[rows].mean())
-        areas.append(auroc(truth[rows], one[rows]) - auroc(truth[rows], other[rows]))
+        areas.append(
+            auroc(truth[rows], first_scores[rows]) - auroc(truth[rows], second_scores[rows])
+        )
     intervals = [percentiles(np.array(values), level) for values in (accuracies, areas)]
-    ranking = delong(truth, one, other)
+    ranking = delong(truth, first_scores, second_scores)
     tested = mcnemar(int((right & ~also).sum()), int((~right & also).sum()))
     return Comparison(
         tested,
@@ -103,12 +105,12 @@ def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
     """Run the test of DeLong, DeLong and Clarke-Pearson (1988) for two AUROCs of the same rows, by
     ranks as in Sun and Xu (2014).
     """
-    truth, one = checked(labels, first)
-    _, other = checked(labels, second)
-    areas = auroc(truth, one), auroc(truth, other)
+    truth, first_scores = checked(labels, first)
+    _, second_scores = checked(labels, second)
+    areas = auroc(truth, first_scores), auroc(truth, second_scores)
     if min((truth == 1).sum(), (truth == 0).sum()) < 2:
         return DeLong(*areas, float("nan"))
-    parts = [_components(truth, scores) for scores in (one, other)]
+    parts = [_components(truth, scores) for scores in (first_scores, second_scores)]
     variance = sum(float(np.var(a - b, ddof=1)) / len(a) for a, b in zip(*parts, strict=True))
     if variance <= 0:
         return DeLong(*areas, 1.0 if areas[0] == areas[1] else float("nan"))

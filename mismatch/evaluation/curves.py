@@ -29,7 +29,7 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> Floats:
 
 def precision_recall_curve(labels: ArrayLike, scores: ArrayLike, *, of: int = 1) -> Floats:
     """Return (K, 2): recall and precision of the matches, or `of` = 0 of the mismatches, as more
-    and more rows are called so; empty where there are none.
+    and more rows are decided that way. Empty where there are none.
     """
     truth, values = checked(labels, scores)
     _, (others, hits) = _passed(truth if of else 1 - truth, values if of else -values)

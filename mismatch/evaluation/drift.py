@@ -15,7 +15,7 @@ from mismatch.reference import Distribution, Reference
 __all__ = ["LEAST_PAIRS", "Drift", "psi", "reference_of"]
 
 BINS = 10
-# below which an index says more of chance than of drift: there its expectation without drift is
+# below, an index says more of chance than of drift: at 200 pairs its expectation without drift is
 # about 2 · (BINS − 1) / 200 = 0.09
 LEAST_PAIRS = 200
 
@@ -33,7 +33,7 @@ def reference_of(logits: ArrayLike, lengths: ArrayLike) -> Reference | None:
 
 
 def _distribution(values: NDArray[np.float64]) -> Distribution:
-    """Make a distribution by edges at tenths of the values, fewer where many are equal; the two
+    """Make a distribution by edges at tenths of the values, fewer where many are equal. The two
     outermost parts are empty, as what lies there was never seen.
     """
     tenths = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:], method="inverted_cdf")
@@ -54,7 +54,7 @@ def _counts(
 
 def psi(expected: ArrayLike, counts: ArrayLike) -> float:
     """Map (K,) shares of the reference, (K,) counts now → Σ (now − then) · ln(now / then), 0 for
-    the same shares; half a pair is added to each count, so that an empty bin gives a number.
+    the same shares. Half a pair is added to each count, so that an empty bin gives a number.
     """
     then = np.asarray(expected, np.float64)
     now = np.asarray(counts, np.float64)

@@ -11,8 +11,8 @@ __all__ = ["grouped_folds"]
 def grouped_folds(
     groups: ArrayLike, folds: int, random: np.random.Generator | int | tuple[int, ...]
 ) -> NDArray[np.int64]:
-    """Return the fold of each row, 0..folds, (N,): rows of one group, such as an image, are in one
-    fold; as many groups in each as can be.
+    """Return the fold of each row, (N,) in 0..folds. Rows of one group, such as an image, are in
+    one fold, and folds have equally many groups, as far as can be.
 
     `random`: a seed, or the generator that draws.
     """

@@ -1,5 +1,5 @@
-"""Intervals of figures: Wilson's for a share, and bootstrap intervals of all figures at once, where
-rows are counted per distinct score, so that a resample costs no sorting.
+"""Intervals of figures: Wilson's for a share, and bootstrap intervals of all figures at once. Rows
+are counted per distinct score, so that a resample costs no sorting.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def metric_intervals(
         for rows in resamples_of(len(truth), resamples=count, seed=seed, groups=groups)
     ]
     return {
-        name: percentiles(np.array([one[name] for one in drawn], np.float64), level)
+        name: percentiles(np.array([figures[name] for figures in drawn], np.float64), level)
         for name in drawn[0]
     }
 
@@ -68,12 +68,12 @@ class _Resampled:
     """Rows that are drawn again and again."""
 
     def __init__(
-        self, truth: NDArray[np.int64], values: NDArray[np.float64], said: NDArray[np.bool_]
+        self, truth: NDArray[np.int64], values: NDArray[np.float64], decisions: NDArray[np.bool_]
     ) -> None:
         distinct, place = np.unique(values, return_inverse=True)  # ascending
         self.size = len(distinct)
         self.cell = 2 * place + truth  # (N,) of each distinct score's mismatches and matches
-        self.decided = 2 * truth + said
+        self.decided = 2 * truth + decisions
         self.truth = truth
         self.values = values
         self.probable = bool(values.min() >= 0 and values.max() <= 1)
@@ -90,8 +90,8 @@ class _Resampled:
         negatives, positives = (
             np.bincount(self.cell[rows], minlength=2 * self.size).reshape(-1, 2).T
         )
-        found: dict[str, Any] = count_metrics(tn, fp, fn, tp)
-        return {**found, **_ranking(negatives, positives), **self._probabilities(rows)}
+        counted: dict[str, Any] = count_metrics(tn, fp, fn, tp)
+        return {**counted, **_ranking(negatives, positives), **self._probabilities(rows)}
 
     def _probabilities(self, rows: NDArray[np.int64]) -> dict[str, float]:
         if not self.probable:

@@ -1,5 +1,5 @@
-"""Which labels are probably wrong: from probabilities by models that never saw the row, and from
-the labels of the pairs that lie next to it.
+"""Find the labels that are probably wrong, by models that never saw the row, and by the labels of
+its nearest pairs.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 NEAREST = 10  # pairs whose labels are asked
-# of their share of matches besides the probability, 0..1; above 0.2 the ranking of planted errors
-# among real photos falls off
+# weight of their share of matches besides the probability, 0..1; above 0.2 the ranking of planted
+# errors among real photos falls off
 NEAREST_WEIGHT = 0.1
 BLOCK = 2**25  # similarities that are held at once: 128 MiB
 SUREST = 0.2  # of the rows, by whose labels a share is estimated
@@ -81,13 +81,13 @@ class Share:
         value, low, high, confident = (
             f"{100 * part:.1f}" for part in (self.value, self.low, self.high, self.confident)
         )
-        said = (
+        estimate = (
             f"about {value} % of {self.rows:,} labels look wrong"
             f" ({round(self.value * self.rows):,}), {low} to {high} % with a certainty of nine"
             " in ten"
         )
         return (
-            f"{said}, if hard pairs are labelled as well as easy ones; confident learning says"
+            f"{estimate}, if hard pairs are labelled as well as easy ones; confident learning says"
             f" {confident} %, heads' own mistakes among them"
         )
 
@@ -119,8 +119,8 @@ def estimate_share(labels: ArrayLike, probabilities: ArrayLike) -> Share:
     wrong; InputError unless both labels occur.
 
     It is the share that contradicts the models among the fifth of the rows that they are surest of,
-    on both sides (anchor points: Liu and Tao, 2016), where their own mistakes are rare, with
-    Wilson's interval; next to it stands the estimate of confident learning.
+    on both sides, with Wilson's interval. Their own mistakes are rare there (anchor points: Liu and
+    Tao, 2016). Next to it stands the estimate of confident learning.
     """
     truth, belief = _checked(labels, probabilities)
     matches = int(truth.sum())
@@ -134,11 +134,7 @@ def estimate_share(labels: ArrayLike, probabilities: ArrayLike) -> Share:
     joint = _cleanlab("count").estimate_joint(truth, np.stack([1 - belief, belief], axis=1))
     low, high = wilson_interval(wrong / sure, sure, NINE_IN_TEN)
     return Share(
-        wrong / sure,
-        low,
-        high,
-        confident=float(joint[0, 1] + joint[1, 0]),
-        rows=len(truth),
+        wrong / sure, low, high, confident=float(joint[0, 1] + joint[1, 0]), rows=len(truth)
     )
 
 
@@ -153,35 +149,35 @@ def nearest_pairs(
     rows that are most alike in image and text.
 
     By the sum of both cosines after each column's mean is taken off. A row is never its own
-    neighbour, and none with the same image and another text, or the same text and another image:
-    those are close for one half only. K is `nearest`, or N - 1 where there are fewer.
+    neighbour, nor is one with the same image and another text, or the same text and another image.
+    Those are close for one half only. K is `nearest`, or N - 1 where there are fewer.
     """
     image_rows = _directions(images)
     text_rows = _directions(texts)
     rows = len(image_of)
     count = min(nearest, len(image_of) - 1)
-    found = np.empty((rows, count), np.int64)
+    neighbours = np.empty((rows, count), np.int64)
     step = max(1, BLOCK // max(1, rows))
     for start in range(0, rows, step):
-        own = np.arange(start, min(start + step, rows))
+        block = np.arange(start, min(start + step, rows))
         # (B, N)
         alike = (
-            image_rows[image_of[own]] @ image_rows[image_of].T
-            + text_rows[text_of[own]] @ text_rows[text_of].T
+            image_rows[image_of[block]] @ image_rows[image_of].T
+            + text_rows[text_of[block]] @ text_rows[text_of].T
         )
-        same_image = image_of[own, None] == image_of
-        same_text = text_of[own, None] == text_of
+        same_image = image_of[block, None] == image_of
+        same_text = text_of[block, None] == text_of
         alike[same_image != same_text] -= 4.0  # behind all others
-        alike[np.arange(len(own)), own] = -np.inf
+        alike[np.arange(len(block)), block] = -np.inf
         best = (
             np.argpartition(-alike, count - 1, axis=1)[:, :count]
             if count
-            else np.empty((len(own), 0), np.int64)
+            else np.empty((len(block), 0), np.int64)
         )
-        found[own] = np.take_along_axis(
+        neighbours[block] = np.take_along_axis(
             best, np.argsort(-np.take_along_axis(alike, best, 1), axis=1, kind="stable"), 1
         )
-    return found
+    return neighbours
 
 
 def reason(label: int, probability: float, nearest_labels: ArrayLike) -> str:
@@ -191,12 +187,12 @@ def reason(label: int, probability: float, nearest_labels: ArrayLike) -> str:
     name = ("mismatch", "match")[label]
     matches = int(np.sum(nearest_labels))
     asked = len(np.atleast_1d(nearest_labels))
-    said = (
+    sentence = (
         f"labelled {name}, {'but' if (probability >= 0.5) != (label == 1) else 'and'} heads trained"
         f" without it give {probability:.2f}"
     )
     other = asked - matches if label else matches
-    return said + (
+    return sentence + (
         f"; {other} of its {asked} nearest pairs are {'mismatches' if label else 'matches'}"
         if asked
         else ""

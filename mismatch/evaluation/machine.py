@@ -8,14 +8,10 @@ from typing import Any
 
 from mismatch.runtime.hardware import available_cpus
 
-__all__ = [
-    "CPUINFO",
-    "INSTRUCTIONS",
-    "machine",
-]
+__all__ = ["CPUINFO", "INSTRUCTIONS", "machine"]
 
 CPUINFO = Path("/proc/cpuinfo")
-# Those that kernels are made for, on x86-64 and on Arm.
+# instruction sets that kernels are made for, on x86-64 and on Arm
 INSTRUCTIONS = (
     "avx2",
     "avx_vnni",
@@ -28,7 +24,7 @@ INSTRUCTIONS = (
     "i8mm",
     "bf16",
     "sve",
-)  # that kernels are made for
+)
 
 
 def machine() -> dict[str, Any]:

@@ -27,9 +27,9 @@ BINS = 15  # of equal width, as in Guo et al. (2017)
 
 
 def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike) -> dict[str, Any]:
-    """Map (N,) labels 0 or 1, (N,) scores → the figures of both labels. They are accuracy,
-    precision, recall and F1 of the matches and of the mismatches, AUROC, average precision,
-    log-loss, Brier score, expected calibration error and Matthews correlation.
+    """Map (N,) labels 0 or 1, (N,) scores → the figures of both labels. They are accuracy, and
+    precision, recall and F1 of the matches and of the mismatches. Then follow AUROC, average
+    precision, log-loss, Brier score, expected calibration error and Matthews correlation.
 
     Those of the matches (label 1) have plain names, those of the mismatches begin with `mismatch_`.
     A pair is a match where score >= threshold, which is one, or (N,), each row's own. A ranking
@@ -81,8 +81,8 @@ def _share(part: float, whole: float) -> float:
 def confusion_matrix(labels: ArrayLike, decisions: ArrayLike) -> NDArray[np.int64]:
     """Map (N,) labels, (N,) decisions → (2, 2) counts; rows are labels, columns decisions."""
     truth = np.asarray(labels, np.int64)
-    said = np.asarray(decisions, np.int64)
-    return np.bincount(2 * truth + said, minlength=4).reshape(2, 2)
+    decided = np.asarray(decisions, np.int64)
+    return np.bincount(2 * truth + decided, minlength=4).reshape(2, 2)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -140,10 +140,10 @@ def expected_calibration_error(labels: ArrayLike, scores: ArrayLike, bins: int =
     0 at best; nan where scores are no probabilities. It is above 0 by chance alone: by about 0.02
     for a thousand rows.
     """
-    found = reliability(labels, scores, bins)
+    curve = reliability(labels, scores, bins)
     return (
-        float((found[:, 2] * np.abs(found[:, 0] - found[:, 1])).sum() / found[:, 2].sum())
-        if len(found)
+        float((curve[:, 2] * np.abs(curve[:, 0] - curve[:, 1])).sum() / curve[:, 2].sum())
+        if len(curve)
         else float("nan")
     )
 

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Kind = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost", "precision", "recall"]
 Label = Literal["mismatch", "match"]
 MAX_COST = 1e12  # above which sums over rows may no longer be finite
-# that need nothing else; f1 is that of the matches
+# objectives that need no target and no costs; f1 is that of the matches
 NAMES = ("accuracy", "f1", "balanced-accuracy", "mcc")
 WRITTEN = re.compile(
     r"(?:(?P<plain>[a-z0-9-]+)|cost:miss=(?P<miss>[^,]+),alarm=(?P<alarm>.+)|(?P<label>\w+)"
@@ -37,7 +37,7 @@ class CutCounts:
     true_mismatch: Floats
 
     def precision(self, label: Label) -> Floats:
-        """Return the precision of the label; nan where nothing is called so."""
+        """Return the precision of the label; nan where no row is decided that way."""
         right, wrong = (
             (self.true_match, self.false_match)
             if label == "match"
@@ -90,8 +90,8 @@ class CutCounts:
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
-    found: Floats = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
-    return found
+    share: Floats = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+    return share
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,16 @@ class Objective:
     @classmethod
     def parse(cls, written: str) -> Self:
         """Read what `str` writes; InputError for anything else."""
-        found = WRITTEN.fullmatch(written)
+        parsed = WRITTEN.fullmatch(written)
         try:
-            if found is None:
+            if parsed is None:
                 raise ValueError(written)
-            if found["share"]:
-                return cls(found["share"], target=float(found["target"]), of=found["label"])  # type: ignore[arg-type]
-            if found["miss"]:
-                return cls("cost", float(found["miss"]), float(found["alarm"]))
-            if found["plain"] in NAMES:
-                return cls(found["plain"])  # type: ignore[arg-type]
+            if parsed["share"]:
+                return cls(parsed["share"], target=float(parsed["target"]), of=parsed["label"])  # type: ignore[arg-type]
+            if parsed["miss"]:
+                return cls("cost", float(parsed["miss"]), float(parsed["alarm"]))
+            if parsed["plain"] in NAMES:
+                return cls(parsed["plain"])  # type: ignore[arg-type]
         except ValueError:
             pass
         raise InputError(
@@ -175,10 +175,10 @@ class Objective:
                 self.cost_miss * counts.false_match + self.cost_false_alarm * counts.false_mismatch
             )
         if self.kind in ("precision", "recall"):
-            kept = counts.precision(self.of)
-            other = counts.recall(self.of)
-            if self.kind == "recall":
-                kept, other = other, kept
+            precision = counts.precision(self.of)
+            recall = counts.recall(self.of)
+            kept = precision if self.kind == "precision" else recall
+            other = recall if self.kind == "precision" else precision
             return np.where(
                 np.nan_to_num(kept, nan=-1.0) >= self.target - 1e-12, np.nan_to_num(other), -np.inf
             )

@@ -33,8 +33,8 @@ class Coverage(NamedTuple):
 def choose_band(
     labels: ArrayLike, scores: ArrayLike, max_risk: float, threshold: float
 ) -> ReviewBand:
-    """Choose the narrowest band around the threshold below which at most `max_risk` of the rows are
-    matches, and from whose end on at most as many are mismatches; 0..0.5.
+    """Choose the narrowest band around the threshold. Of the rows below it at most `max_risk`,
+    0..0.5, are matches, and of those from its end on at most as many mismatches.
 
     Empty, low = high, where the threshold alone is as good. InputError for a risk that no side
     reaches, so that everything would be reviewed.
@@ -92,8 +92,8 @@ def coverage(  # noqa: PLR0913
     """Return what a band leaves to the model, whose decision is score >= `threshold`: one, or (N,),
     each row's own.
 
-    Of rows (N,) on which the band was chosen it flatters, by about one part in the number of rows
-    next to its ends.
+    On the rows (N,) that chose the band it flatters, by about one part in the number of rows next
+    to its ends.
     """
     truth, values = checked(labels, scores)
     sure = (values < band.low) | (values >= band.high)

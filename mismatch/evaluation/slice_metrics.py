@@ -34,13 +34,13 @@ def measured(
     """
     truth, values = checked(labels, scores)
     metrics = binary_metrics(truth, values, threshold)
-    found = metric_intervals(truth, values, threshold, groups=groups, resamples=resamples)
+    intervals = metric_intervals(truth, values, threshold, groups=groups, resamples=resamples)
     plain = {name: value for name, value in metrics.items() if name not in ("rows", "threshold")}
     return {
         "rows": len(truth),
         "mismatches": int((truth == 0).sum()),
         "metrics": plain,
-        "intervals": {name: list(pair) for name, pair in found.items()},
+        "intervals": {name: list(pair) for name, pair in intervals.items()},
     }
 
 

@@ -39,20 +39,20 @@ def choose_slices(
     """
     truth, values = checked(labels, scores)
     names = np.asarray(slices, dtype=object)
-    found: dict[str, float] = {}
+    thresholds: dict[str, float] = {}
     rows: dict[str, int] = {}
     for name in sorted(set(slices)):
         inside = names == name
         count = int(inside.sum())
         if count < LEAST_ROWS or len(np.unique(truth[inside])) < 2:
             continue
-        own = Cuts(truth[inside], values[inside]).choose(objective)
-        if np.isfinite(own):
-            found[name] = float((count * own + shrinkage * common) / (count + shrinkage))
+        chosen = Cuts(truth[inside], values[inside]).choose(objective)
+        if np.isfinite(chosen):
+            thresholds[name] = float((count * chosen + shrinkage * common) / (count + shrinkage))
             rows[name] = count
-    if not found:
+    if not thresholds:
         raise InputError(
             f"no value of the column {column!r} has {LEAST_ROWS} rows with both labels that reach"
             " the objective; use one threshold for all"
         )
-    return SliceThresholds(column, found, rows)
+    return SliceThresholds(column, thresholds, rows)

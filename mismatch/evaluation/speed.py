@@ -26,15 +26,7 @@ from mismatch.evaluation.timing import Advance, Call, in_turns, seconds_of_one, 
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.tokenize import TokenBatch
 
-__all__ = [
-    "BenchmarkPlan",
-    "Contender",
-    "first_score",
-    "measure",
-    "photo",
-    "title_ids",
-    "turns",
-]
+__all__ = ["BenchmarkPlan", "Contender", "first_score", "measure", "photo", "title_ids", "turns"]
 
 TITLE = "Red leather handbag with gold clasp"
 TITLE_TOKENS = 12  # of a product title, special ones included
@@ -88,8 +80,12 @@ def measure(
     return {
         "machine": machine(),
         "models": [
-            {"letter": letter, "model": one.model, "engine": one.predictor.engine.describe()}
-            for letter, one in zip(_letters(), contenders, strict=False)
+            {
+                "letter": letter,
+                "model": contender.model,
+                "engine": contender.predictor.engine.describe(),
+            }
+            for letter, contender in zip(_letters(), contenders, strict=False)
         ],
         "settings": {
             "batch_sizes": list(plan.batch_sizes),
@@ -104,7 +100,7 @@ def measure(
             _text_tower(
                 "the whole context",
                 contenders,
-                [one.predictor.engine.text_spec.context_length for one in contenders],
+                [contender.predictor.engine.text_spec.context_length for contender in contenders],
                 plan,
                 advance,
             ),
@@ -116,7 +112,7 @@ def measure(
 
 
 def turns(models: int, plan: BenchmarkPlan) -> int:
-    """Return how many turns `measure` tells of."""
+    """Return how many turns `measure` reports."""
     cases = 3 * len(plan.batch_sizes) + 1 + bool(plan.rows)
     return models * (cases * (plan.repeats + 1) + min(plan.repeats, STARTS))
 
@@ -126,8 +122,8 @@ def _image_tower(
 ) -> dict[str, Any]:
     rng = np.random.default_rng(0)
 
-    def call(one: Contender, batch: int) -> Call:
-        engine = one.predictor.engine
+    def call(contender: Contender, batch: int) -> Call:
+        engine = contender.predictor.engine
         pixels = rng.standard_normal(
             (batch, 3, engine.image_spec.size, engine.image_spec.size), dtype=np.float32
         )
@@ -137,7 +133,7 @@ def _image_tower(
         "image tower",
         "batch",
         "items/s",
-        _rates(plan, advance, lambda batch: [call(one, batch) for one in contenders]),
+        _rates(plan, advance, lambda batch: [call(contender, batch) for contender in contenders]),
     )
 
 
@@ -152,12 +148,14 @@ def _text_tower(
 
     def ids(batch: int) -> list[TokenBatch]:
         return [
-            title_ids(one.predictor, count, batch)
-            for one, count in zip(contenders, tokens, strict=True)
+            title_ids(contender.predictor, count, batch)
+            for contender, count in zip(contenders, tokens, strict=True)
         ]
 
-    def call(one: Contender, texts: TokenBatch) -> Call:
-        return lambda: one.predictor.engine.encode_texts(texts.input_ids, texts.attention_mask)
+    def call(contender: Contender, texts: TokenBatch) -> Call:
+        return lambda: contender.predictor.engine.encode_texts(
+            texts.input_ids, texts.attention_mask
+        )
 
     name = f"text tower, {what} ({_lengths([texts.input_ids.shape[1] for texts in ids(1)])} tokens)"
     return _table(
@@ -178,7 +176,7 @@ def _rates(
         seconds = in_turns(
             [partial(seconds_per_call, call) for call in calls(batch)], plan.repeats, advance
         )
-        yield str(batch), [batch / statistics.median(found) for found in seconds]
+        yield str(batch), [batch / statistics.median(times) for times in seconds]
 
 
 def title_ids(predictor: Predictor, tokens: int, batch: int) -> TokenBatch:
@@ -210,14 +208,16 @@ def _one_pair(
     image = photo()
     runs = -(-PAIR_RUNS // plan.repeats)
 
-    def turn(one: Contender) -> list[float]:
+    def turn(contender: Contender) -> list[float]:
         # not timed, as in `seconds_per_call`
-        if (said := one.predictor.predict(image, TITLE)).similarity_score is None:
-            raise CheckpointError(f"{one.model}: {said.status}")
-        return [seconds_of_one(lambda: one.predictor.predict(image, TITLE)) for _ in range(runs)]
+        if (prediction := contender.predictor.predict(image, TITLE)).similarity_score is None:
+            raise CheckpointError(f"{contender.model}: {prediction.status}")
+        return [
+            seconds_of_one(lambda: contender.predictor.predict(image, TITLE)) for _ in range(runs)
+        ]
 
-    found = in_turns([partial(turn, one) for one in contenders], plan.repeats, advance)
-    values = np.array(found).reshape(len(contenders), -1) * 1000  # (models, runs) milliseconds
+    times = in_turns([partial(turn, contender) for contender in contenders], plan.repeats, advance)
+    values = np.array(times).reshape(len(contenders), -1) * 1000  # (models, runs) milliseconds
     name = f"one warm pair: a JPEG of {PHOTO_SIDE} pixels and a title, {values.shape[1]} runs"
     return _table(
         name,
@@ -236,12 +236,12 @@ def _whole_job(
     """Measure rows to scores, as `mismatch predict` makes them."""
     columns = Columns()  # images may lie anywhere
 
-    def turn(one: Contender) -> tuple[float, int]:
+    def turn(contender: Contender) -> tuple[float, int]:
         start = time.perf_counter()
-        predictions = one.predictor.predict_rows(
+        predictions = contender.predictor.predict_rows(
             plan.rows, image_base_path=plan.image_base_path, columns=columns
         )
-        scored = sum(said.similarity_score is not None for _, said in predictions)
+        scored = sum(prediction.similarity_score is not None for _, prediction in predictions)
         seconds = time.perf_counter() - start
         if not scored:
             raise InputError(
@@ -250,9 +250,13 @@ def _whole_job(
             )
         return seconds, scored
 
-    found = in_turns([partial(turn, one) for one in contenders], plan.repeats, advance)
-    rates = [statistics.median(scored / seconds for seconds, scored in own) for own in found]
-    failed = len(plan.rows) - min(scored for own in found for _, scored in own)
+    turns_of_each = in_turns(
+        [partial(turn, contender) for contender in contenders], plan.repeats, advance
+    )
+    rates = [
+        statistics.median(scored / seconds for seconds, scored in turns) for turns in turns_of_each
+    ]
+    failed = len(plan.rows) - min(scored for turns in turns_of_each for _, scored in turns)
     different = (
         f"{len({row.image_path for row in plan.rows}):,} different images,"
         f" {len({row.text for row in plan.rows}):,} different texts"
@@ -268,15 +272,15 @@ def _start_up(
     seconds: list[list[float]] = [[] for _ in contenders]
     peaks: list[list[float | None]] = [[] for _ in contenders]
     for _ in range(min(plan.repeats, STARTS)):
-        for one, times, memory in zip(contenders, seconds, peaks, strict=True):
-            passed, peak = first_score(one.model, plan.provider, plan.threads)
+        for contender, times, memory in zip(contenders, seconds, peaks, strict=True):
+            passed, peak = first_score(contender.model, plan.provider, plan.threads)
             times.append(passed)
             memory.append(peak)
             advance(1)
     rows: list[tuple[str, Sequence[float | None]]] = [
         ("first score, s", [statistics.median(times) for times in seconds]),
         ("peak memory, MB", [_median(memory) for memory in peaks]),
-        ("model folder, MB", [_megabytes(one.model) for one in contenders]),
+        ("model folder, MB", [_megabytes(contender.model) for contender in contenders]),
     ]
     return _table(
         "start: a new process, from nothing to the first score",
@@ -320,7 +324,7 @@ def first_score(model: str, provider: str, threads: int | None) -> tuple[float, 
 
 
 def _peak(status: str) -> float | None:
-    """Map /proc/self/status → the peak memory in MB; None where it isn't told."""
+    """Map /proc/self/status → the peak memory in MB; None where it isn't there."""
     kilobytes = next(
         (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None
     )
@@ -338,8 +342,8 @@ def _megabytes(model: str) -> float | None:
 
 
 def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+    numbers = [value for value in values if value is not None]
+    return statistics.median(numbers) if numbers else None
 
 
 def _table(name: str, case: str, unit: str, rows: Any) -> dict[str, Any]:
@@ -349,8 +353,8 @@ def _table(name: str, case: str, unit: str, rows: Any) -> dict[str, Any]:
         "case": case,
         "unit": unit,
         "rows": [
-            {"case": label, "figures": list(found), "ratios": _ratios(found)}
-            for label, found in rows
+            {"case": label, "figures": list(figures), "ratios": _ratios(figures)}
+            for label, figures in rows
         ],
     }
 

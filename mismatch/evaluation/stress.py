@@ -168,7 +168,7 @@ IMAGE_EDITS: dict[str, Callable[[Image.Image, str], Image.Image | None]] = {
 
 @dataclass(frozen=True)
 class _Scored:
-    """What rows got, nan where they could not be scored or changed."""
+    """Scores of rows, nan where they could not be scored or changed."""
 
     before: NDArray[np.float64]  # (N,)
     after: NDArray[np.float64]  # (N,)
@@ -179,7 +179,7 @@ def stress(
     rows: Sequence[StressRow],
     *,
     seed: int = 0,
-    known: EmbeddingMemo | None = None,
+    memo: EmbeddingMemo | None = None,
     resamples: int = RESAMPLES,
     advance: Callable[[int], object] = lambda done: None,
 ) -> list[dict[str, Any]]:
@@ -194,40 +194,40 @@ def stress(
     if not rows:
         raise InputError("there are no matched rows to stress")
     before = _scores(
-        predictor, ({"image": row.image, "text": row.text} for row in rows), len(rows), known
+        predictor, ({"image": row.image, "text": row.text} for row in rows), len(rows), memo
     )
-    found = []
+    summaries = []
     for number, change in enumerate(CHANGES):
         made = (
             _texts(change, rows, [seed, number])
             if change.part == "text"
             else [row.text for row in rows]
         )
-        some = [at for at, text in enumerate(made) if text is not None]
+        some = [index for index, text in enumerate(made) if text is not None]
         after = np.full(len(rows), np.nan)
         if change.part == "text":
             after[some] = _scores(
                 predictor,
-                ({"image": rows[at].image, "text": made[at]} for at in some),
+                ({"image": rows[index].image, "text": made[index]} for index in some),
                 len(some),
-                known,
+                memo,
             )
         else:
             after = _of_images(predictor, change, rows, [seed, number])
-        found.append(_summary(change, rows, _Scored(before, after), resamples, seed))
+        summaries.append(_summary(change, rows, _Scored(before, after), resamples, seed))
         advance(1)
-    return found
+    return summaries
 
 
 def _texts(change: Change, rows: Sequence[StressRow], seed: list[int]) -> list[str | None]:
     made = []
-    for at, row in enumerate(rows):
+    for index, row in enumerate(rows):
         edit = (
             partial(without_brand, brand=row.brand)
             if change.name == "brand removed"
             else TEXT_EDITS[change.name]
         )
-        made.append(edit(row.text, np.random.default_rng([*seed, at])))
+        made.append(edit(row.text, np.random.default_rng([*seed, index])))
     return made
 
 
@@ -237,15 +237,16 @@ def _of_images(
     after = np.full(len(rows), np.nan)
     order = np.random.default_rng(seed).permutation(len(rows))
     texts = {
-        int(at): rows[int(other)].text for at, other in zip(order, np.roll(order, 1), strict=True)
+        int(index): rows[int(other)].text
+        for index, other in zip(order, np.roll(order, 1), strict=True)
     }
     numbers = iter(range(len(rows)))
     while chunk := list(islice(numbers, TOGETHER)):
-        images = [(at, _changed(change, rows[at], texts[at])) for at in chunk]
-        usable = [(at, image) for at, image in images if image is not None]
-        after[[at for at, _ in usable]] = _scores(
+        images = [(index, _changed(change, rows[index], texts[index])) for index in chunk]
+        usable = [(index, image) for index, image in images if image is not None]
+        after[[index for index, _ in usable]] = _scores(
             predictor,
-            ({"image": image, "text": rows[at].text} for at, image in usable),
+            ({"image": image, "text": rows[index].text} for index, image in usable),
             len(usable),
             None,
         )
@@ -265,10 +266,13 @@ def _changed(change: Change, row: StressRow, other: str) -> Image.Image | None:
 
 
 def _scores(
-    predictor: Predictor, pairs: Iterator[dict[str, Any]], count: int, known: EmbeddingMemo | None
+    predictor: Predictor, pairs: Iterator[dict[str, Any]], count: int, memo: EmbeddingMemo | None
 ) -> NDArray[np.float64]:
-    said = (one.similarity_score for one in predictor.predict_pairs(pairs, known=known, live=False))
-    return np.fromiter((np.nan if score is None else score for score in said), np.float64, count)
+    scores = (
+        prediction.similarity_score
+        for prediction in predictor.predict_pairs(pairs, known=memo, live=False)
+    )
+    return np.fromiter((np.nan if score is None else score for score in scores), np.float64, count)
 
 
 def _summary(
@@ -287,17 +291,19 @@ def _summary(
     )
     if not len(used):
         return {**facts, "decided": 0, **nothing}
-    cuts = np.array([rows[at].threshold for at in used])
+    cuts = np.array([rows[index].threshold for index in used])
     before = scored.before[used]
     after = scored.after[used]
     decided = before >= cuts
     right = (after >= cuts) == (change.expected == "match")
-    groups = [rows[at].group or str(at) for at in used]
+    groups = [rows[index].group or str(index) for index in used]
     moved = [
         float((after - before)[pick].mean())
         for pick in resamples_of(len(used), resamples=resamples, seed=seed, groups=groups)
     ]
-    images = len({group for group, one in zip(groups, decided.tolist(), strict=True) if one})
+    images = len(
+        {group for group, was_match in zip(groups, decided.tolist(), strict=True) if was_match}
+    )
     share = _share(right, decided)
     return {
         **facts,

@@ -98,8 +98,8 @@ class Cuts:
     def counts(self, thresholds: ArrayLike, rows: NDArray[np.int64] | None = None) -> CutCounts:
         """Return what each of the thresholds, (T,), does to the rows."""
         whole = _counts(*self.per_score(rows))
-        at = np.searchsorted(self.distinct, np.asarray(thresholds, np.float64), side="left")
-        return CutCounts(*(np.asarray(values)[at] for values in vars(whole).values()))
+        positions = np.searchsorted(self.distinct, np.asarray(thresholds, np.float64), side="left")
+        return CutCounts(*(np.asarray(values)[positions] for values in vars(whole).values()))
 
 
 def _counts(matches: Floats, mismatches: Floats) -> CutCounts:
@@ -123,9 +123,11 @@ def choose_threshold(
     cuts = Cuts(labels, scores)
     value = cuts.choose(wanted)
     if np.isnan(value):
-        found = cuts.counts(cuts.distinct)
+        counts = cuts.counts(cuts.distinct)
         best = float(
-            np.nanmax((found.precision if wanted.kind == "precision" else found.recall)(wanted.of))
+            np.nanmax(
+                (counts.precision if wanted.kind == "precision" else counts.recall)(wanted.of)
+            )
         )
         raise InputError(
             f"no threshold reaches {wanted.describe().partition(',')[0]} on these"
@@ -161,8 +163,8 @@ def expected_figures(  # noqa: PLR0913
 
     In each resample a threshold is chosen again by the `objective`, or is the given `threshold`,
     and used on a second, independent resample. How far the figure on the second is from that on the
-    first is how far new rows are from these: the choice, which looks better on its own rows than on
-    others, and the chance of both samples are in it. `groups` (N,): rows of one group, such as an
+    first is how far new rows are from these. That holds the chance of both samples, and the choice,
+    which looks better on its own rows than on others. `groups` (N,): rows of one group, such as an
     image, are drawn together.
     """
     cuts = Cuts(labels, scores)
@@ -171,7 +173,7 @@ def expected_figures(  # noqa: PLR0913
         nowhere = Interval(float("nan"), float("nan"))
         return dict.fromkeys(FIGURES, nowhere)
     seen = cuts.counts([here])
-    found: dict[str, list[float]] = {name: [] for name in FIGURES}
+    shifts: dict[str, list[float]] = {name: [] for name in FIGURES}
     drawn = resamples_of(len(cuts.truth), resamples=2 * resamples, seed=seed, groups=groups)
     for chosen_on, used_on in zip(drawn, drawn, strict=True):
         some = cuts.truth[chosen_on]
@@ -183,10 +185,10 @@ def expected_figures(  # noqa: PLR0913
         first = cuts.counts([value], chosen_on)
         second = cuts.counts([value], used_on)
         for name, figure in FIGURES.items():
-            found[name].append(float(figure(second)[0] - figure(first)[0]))
+            shifts[name].append(float(figure(second)[0] - figure(first)[0]))
     return {
         name: _moved(float(FIGURES[name](seen)[0]), percentiles(np.array(values), level))
-        for name, values in found.items()
+        for name, values in shifts.items()
     }
 
 
@@ -227,9 +229,9 @@ def limit_missed(
     """Return the lowest threshold at which, with this `confidence` over the choice of the rows, at
     most this `share` of all mismatches passes as matches.
 
-    Holds for any scores, if the mismatches here are drawn independently from those to come: a
-    one-sided tolerance limit (Wilks, 1941), which is what learn then test (Angelopoulos et al.,
-    2021) gives for this risk. InputError where the mismatches are too few to promise it.
+    It holds for any scores, if the mismatches here are drawn independently from those to come. It
+    is a one-sided tolerance limit (Wilks, 1941), as learn then test (Angelopoulos et al., 2021)
+    gives for this risk. InputError where the mismatches are too few to promise it.
     """
     if not (0 < share < 1 and 0 < confidence < 1):
         raise InputError(
@@ -239,10 +241,10 @@ def limit_missed(
     cuts = Cuts(labels, scores)
     allowed = _allowed(cuts.mismatches, share, 1 - confidence)
     if allowed < 0:
-        least = ceil(log(1 - confidence) / log1p(-share))
+        needed = ceil(log(1 - confidence) / log1p(-share))
         what = f"at most {share:g} of mismatches missed, with confidence {confidence:g}"
         raise InputError(
-            f"{what}, can't be promised from {cuts.mismatches:,} mismatches; {least:,} are needed"
+            f"{what}, can't be promised from {cuts.mismatches:,} mismatches; {needed:,} are needed"
         )
     _, mismatches = cuts.per_score()
     missed = np.concatenate([np.cumsum(mismatches[::-1])[::-1], [0.0]])  # (K + 1,) at each cut

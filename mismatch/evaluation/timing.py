@@ -24,10 +24,10 @@ def in_turns(
     """
     results: list[list[T]] = [[] for _ in runs]
     for _ in range(repeats + 1):
-        for run, found in zip(runs, results, strict=True):
-            found.append(run())
+        for run, values in zip(runs, results, strict=True):
+            values.append(run())
             advance(1)
-    return [found[1:] for found in results]
+    return [values[1:] for values in results]
 
 
 def seconds_per_call(run: Call) -> float:

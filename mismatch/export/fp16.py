@@ -9,7 +9,7 @@ import onnx
 from mismatch.runtime.libraries import send_nothing
 
 send_nothing("onnxruntime")
-# it reads its switch as it is loaded
+# onnxruntime reads that switch as it is loaded
 from onnxruntime.transformers.float16 import (  # noqa: E402
     DEFAULT_OP_BLOCK_LIST,
     convert_float_to_float16,
@@ -17,7 +17,7 @@ from onnxruntime.transformers.float16 import (  # noqa: E402
 
 __all__ = ["to_half"]
 
-# overflow at 65,504, or lose what they sum up
+# operators that overflow at 65,504, or lose what they sum up
 ISLANDS = ("Exp", "Log", "Pow", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Sqrt")
 
 
@@ -41,14 +41,16 @@ def _join_islands(graph: onnx.GraphProto) -> None:
     kinds = onnx.TensorProto
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
     target = {name: node.attribute[0].i for name, node in casts.items()}
-    given = {entry.name for entry in graph.input if entry.type.tensor_type.elem_type == kinds.FLOAT}
+    inputs = {
+        entry.name for entry in graph.input if entry.type.tensor_type.elem_type == kinds.FLOAT
+    }
     for node in graph.node:
-        for at, name in enumerate(node.input):
+        for position, name in enumerate(node.input):
             before = casts[name].input[0] if target.get(name) == kinds.FLOAT else ""
             if target.get(before) == kinds.FLOAT16 and (
-                (source := casts[before].input[0]) in given or source.endswith("_cast_to_fp16")
+                (source := casts[before].input[0]) in inputs or source.endswith("_cast_to_fp16")
             ):
-                node.input[at] = source
+                node.input[position] = source
     results = {entry.name for entry in graph.output}
     while unread := [
         node

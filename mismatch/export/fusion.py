@@ -317,7 +317,7 @@ def _biased(value: Any) -> tuple[ir.Value, Any] | None:
 
 def _whole(value: Any) -> Any:
     """Return what a chain of reshapes, to (B, L, heads, D) and back to (B, L, heads · D), began
-    with; the value itself where there is none.
+    with. Without one that is the value itself.
     """
     node = producer(value, "Reshape")
     before = node and producer(node.inputs[0], "Reshape")
@@ -346,20 +346,20 @@ def _quick_gelu(graph: ir.Graph, node: ir.Node) -> None:
 
 def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     """Replace one node by another, whose first output takes over."""
-    known = old.outputs[0]
-    made = new.outputs[0]
-    _same_type(known, made)
+    old_output = old.outputs[0]
+    new_output = new.outputs[0]
+    _same_type(old_output, new_output)
     graph.insert_before(old, new)
-    if known.is_graph_output():
-        made.name = known.name
-        known.name = None
-    ir.convenience.replace_all_uses_with(known, made, replace_graph_outputs=True)
+    if old_output.is_graph_output():
+        new_output.name = old_output.name
+        old_output.name = None
+    ir.convenience.replace_all_uses_with(old_output, new_output, replace_graph_outputs=True)
 
 
-def _same_type(known: ir.Value, other: ir.Value) -> None:
-    other.shape = known.shape
-    if known.type is not None:
-        other.type = known.type
+def _same_type(source: ir.Value, target: ir.Value) -> None:
+    target.shape = source.shape
+    if source.type is not None:
+        target.type = source.type
 
 
 def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
@@ -380,8 +380,8 @@ def producer(value: Any, op_type: str) -> Any:
 
 def constant(value: Any) -> Any:
     """Return a value's numpy array where it is known at export, else None."""
-    found = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if found is None else found.numpy()
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
 
 
 def _shape(value: Any) -> list[Any]:

@@ -1,5 +1,5 @@
-"""Whether a bundle in int8 or fp16 decides as the model that it was made from, on rows that its
-users choose; and its own calibration and threshold.
+"""Compare the decisions of a bundle in int8 or fp16 with those of its model, and fit its own
+calibration and threshold.
 """
 
 from __future__ import annotations
@@ -83,13 +83,10 @@ class Verdict:
         flips = (
             f"{self.flipped} of {self.rows:,} decisions flipped ({self.flipped / self.rows:.2%})"
         )
+        if self.auroc is None:
+            return flips
         return (
-            flips
-            if self.auroc is None
-            else (
-                f"AUROC {self.auroc:.4f} in fp32, {self.auroc_after:.4f} in {self.precision};"
-                f" {flips}"
-            )
+            f"AUROC {self.auroc:.4f} in fp32, {self.auroc_after:.4f} in {self.precision}; {flips}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,13 +100,13 @@ def judge(
     """Compare decisions; `labels`: one a pair that was given to both, None where there is none.
     Both scored the same pairs.
 
-    In int8, with `LEAST_ROWS` labelled ones of both kinds, what the model has of a calibration and
-    of a threshold is fitted again to the candidate's logits; fp16 is too near to need it.
+    In int8, with `LEAST_ROWS` labelled pairs of both kinds, the model's calibration and threshold
+    are fitted again to the candidate's logits. fp16 is too near to need that.
     """
     score = reference.engine.score
-    known = [labels[i] for i in reference.good]
-    has = np.array([label is not None for label in known], bool)
-    truth = np.array([label for label in known if label is not None], np.int64)
+    scored_labels = [labels[i] for i in reference.good]
+    has = np.array([label is not None for label in scored_labels], bool)
+    truth = np.array([label for label in scored_labels if label is not None], np.int64)
     both = 0 < truth.sum() < len(truth)
     logits = candidate.logits[has]
     before, after = (
@@ -118,19 +115,19 @@ def judge(
         else (None, None)
     )
     refit = precision == "int8" and bool(both) and len(truth) >= LEAST_ROWS
-    own = _refitted(score, logits, truth) if refit else score
+    candidate_score = _refitted(score, logits, truth) if refit else score
     decisions = [
         scores_from_logits(outputs.logits, spec) >= spec.threshold_in_use
-        for outputs, spec in ((reference, score), (candidate, own))
+        for outputs, spec in ((reference, score), (candidate, candidate_score))
     ]
     return Verdict(
         precision,
-        len(known),
+        len(scored_labels),
         int((decisions[0] != decisions[1]).sum()),
         before,
         after,
         refitted=refit,
-        score=own,
+        score=candidate_score,
     )
 
 

@@ -3,7 +3,7 @@ with one scale a token.
 
 onnxruntime's own dynamic quantisation has one scale for a whole batch, so that a row's score
 depends on its neighbours. Here each token has its own, which makes a score a function of its row
-alone, and is more accurate too, as one outlier spoils one token and not a batch. Products of
+alone. That is more accurate too, as one outlier spoils one token and not a batch. Products of
 integers are exact.
 """
 
@@ -100,12 +100,14 @@ def _cuts_patches(node: ir.Node, weights: NDArray[Any]) -> bool:
         and set(values.get("dilations", [1])) == {1}
     )
     image = node.inputs[0].shape
-    known = (
+    divisible = (
         image is not None
         and len(image) == 4
         and all(isinstance(image[i], int) and image[i] % size[i - 2] == 0 for i in (2, 3))
     )
-    return bool(whole and square and known and weights[0].size >= LEAST and len(weights) >= LEAST)
+    return bool(
+        whole and square and divisible and weights[0].size >= LEAST and len(weights) >= LEAST
+    )
 
 
 def _as_matmul(graph: ir.Graph, node: ir.Node) -> ir.Node:
@@ -245,5 +247,5 @@ def _quantize_activation(graph: ir.Graph, before: ir.Node, x: Any) -> tuple[Any,
 
 def _shared(graph: ir.Graph, name: str, value: Any) -> ir.Value:
     """Return a constant that all layers use."""
-    known: ir.Value | None = graph.initializers.get(name)
-    return add_initializer(graph, name, np.asarray(value)) if known is None else known
+    existing: ir.Value | None = graph.initializers.get(name)
+    return add_initializer(graph, name, np.asarray(value)) if existing is None else existing

@@ -102,8 +102,8 @@ def export_bundle(  # noqa: PLR0913
     keeps to them is taken. fp16 likewise, on built-in pairs where there are no rows. auto is int8
     where there are rows and the provider is a CPU, fp16 on CUDA, and fp32 where none of the choices
     keeps to `limits`. Raises ParityError beyond `tolerance` or `limits`, CheckpointError while
-    somebody else writes there; then, as after any error, nothing of the new bundle stays and an
-    older one is untouched.
+    somebody else writes there. After any error nothing of the new bundle stays and an older one is
+    untouched.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not available; use {' or '.join(PRECISIONS)}")
@@ -167,7 +167,7 @@ class _Export:
         self, precision: str, tolerance: Tolerance, limits: GateLimits, *, or_fp32: bool
     ) -> WrittenBundle:
         """Export in int8 or fp16: the first choice that keeps to `limits`."""
-        # so that what differs later is the precision's doing
+        # checked first, so that what differs later is the precision's doing
         self._parity(self.built_in, tolerance)
         reference = Outputs.of(
             self.engine, self.rows.pairs, source=self.rows.source, progress=self.progress
@@ -264,7 +264,7 @@ class _Export:
     def _open(self, precision: str, score: ScoreSpec) -> OnnxEngine:
         write_manifest(self.folder, self._manifest(precision, score))
         with warnings.catch_warnings():
-            # which CPUs compute slowly, but well enough to compare
+            # CPUs compute fp16 slowly, but well enough to compare
             warnings.filterwarnings("ignore", "this bundle is fp16")
             return open_bundle(self.folder, provider=self.provider, threads=torch.get_num_threads())
 

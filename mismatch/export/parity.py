@@ -95,7 +95,7 @@ def compare_outputs(
         candidate=candidate.name,
         source=source,
         pairs=len(a),
-        unscorable=left.given - len(a),
+        unscorable=left.asked - len(a),
         long_texts=left.long_texts,
         context_length=reference.text_spec.context_length,
         long_text=reference.score.long_text,
@@ -144,7 +144,7 @@ class Outputs:
     """What one engine made of some pairs."""
 
     engine: Engine
-    given: int  # pairs
+    asked: int  # pairs, scored or not
     images: Array  # (unique images, image_width)
     texts: Array  # (unique texts or pieces of them, text_width)
     good: list[int]  # positions of the pairs with a logit
@@ -173,9 +173,9 @@ class Outputs:
         texts = list(dict.fromkeys(pair.text for _, pair in usable))
         counts = TextCounts()
         split = zip(texts, pipeline.pieces(texts, counts=counts), strict=True)
-        pieces_of = {text: own for text, own in split if not isinstance(own, InputError)}
+        pieces_of = {text: parts for text, parts in split if not isinstance(parts, InputError)}
         usable = [(i, pair) for i, pair in usable if pair.text in pieces_of]
-        pieces = list(dict.fromkeys(piece for own in pieces_of.values() for piece in own))
+        pieces = list(dict.fromkeys(piece for parts in pieces_of.values() for piece in parts))
         image_of = dict(
             zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True)
         )
@@ -185,23 +185,23 @@ class Outputs:
         joined: dict[int, tuple[Any, list[Any]]] = {}
         for i, pair in usable:
             image = image_of[_image_key(pair)]
-            own = [piece_of[piece] for piece in pieces_of[pair.text]]
-            if all(isinstance(value, np.ndarray) for value in (image, *own)):
-                joined[i] = (image, own)
+            text_rows = [piece_of[piece] for piece in pieces_of[pair.text]]
+            if all(isinstance(value, np.ndarray) for value in (image, *text_rows)):
+                joined[i] = (image, text_rows)
         logits = pipeline.pooled_logits(
-            [image for image, _ in joined.values()], [own for _, own in joined.values()]
+            [image for image, _ in joined.values()], [text_rows for _, text_rows in joined.values()]
         )
-        found = cls(
+        outputs = cls(
             engine,
-            given=len(pairs),
+            asked=len(pairs),
             images=_arrays(image_of.values()),
             texts=_arrays(piece_of.values()),
             good=list(joined),
             logits=np.array(logits, np.float64),
             long_texts=counts.long_texts,
         )
-        found._check(source, like)
-        return found
+        outputs._check(source, like)
+        return outputs
 
     def _check(self, source: str, like: Outputs | None) -> None:
         """Refuse outputs that can't be compared; see `of`."""
@@ -213,7 +213,7 @@ class Outputs:
             )
         if not self.good:
             raise InputError(
-                f"{source}: none of the {self.given} pairs can be scored, so the export can't be"
+                f"{source}: none of the {self.asked} pairs can be scored, so the export can't be"
                 " verified; check the paths with mismatch validate"
             )
 

@@ -1,5 +1,5 @@
-"""A bundle → a model repository of Triton Inference Server: both encoders, the head with the
-calibration in its graph, and an ensemble of the three.
+"""Turn a bundle into a model repository of Triton Inference Server: both encoders, the head with
+its calibration, and an ensemble of them.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def write_repository(bundle: Path, target: Path) -> Repository:
     """Write the repository of a bundle to `target`, replacing an older one there.
 
     It is checked as Triton checks it, and its head against `scores_from_logits`. Raises
-    CheckpointError for a bundle or a target that can't be used, ParityError beyond `TOLERANCE`;
-    then nothing of the new one stays and an older one is untouched.
+    CheckpointError for a bundle or a target that can't be used, ParityError beyond `TOLERANCE`.
+    Then nothing of the new one stays and an older one is untouched.
     """
     manifest = read_bundle(bundle)
     check_target(target, bundle)
@@ -208,9 +208,9 @@ def _write_ensemble(folder: Path, bundle: Path, manifest: Manifest) -> dict[str,
     inputs = {name: graph_tensors(folder / name / VERSION / MODEL)[0] for name in (IMAGE, TEXT)}
     outputs = graph_tensors(folder / HEAD / VERSION / MODEL)[1]
     steps = [
-        _step(IMAGE, [one["name"] for one in inputs[IMAGE]], [image]),
-        _step(TEXT, [one["name"] for one in inputs[TEXT]], [text]),
-        _step(HEAD, [image, text], [one["name"] for one in outputs]),
+        _step(IMAGE, [tensor["name"] for tensor in inputs[IMAGE]], [image]),
+        _step(TEXT, [tensor["name"] for tensor in inputs[TEXT]], [text]),
+        _step(HEAD, [image, text], [tensor["name"] for tensor in outputs]),
     ]
     facts = {
         "manifest_sha256": sha256_file(bundle / MANIFEST),
@@ -256,11 +256,11 @@ def _compare(bundle: Path, folder: Path, manifest: Manifest) -> float:
         name: random.standard_normal((256, width)).astype(np.float32)
         for name, width in zip(seen_by(manifest.head), widths, strict=True)
     }
-    own = Graph(bundle / GRAPHS[HEAD])(**feeds)
+    expected = Graph(bundle / GRAPHS[HEAD])(**feeds)
     logits = Graph(head, output="logit")(**feeds)[:, 0]
     scores = Graph(head, output="similarity_score")(**feeds)[:, 0]
-    difference = float(np.abs(scores - scores_from_logits(own, manifest.score)).max())
-    if not (difference <= TOLERANCE and np.allclose(logits, own, rtol=1e-5, atol=1e-6)):
+    difference = float(np.abs(scores - scores_from_logits(expected, manifest.score)).max())
+    if not (difference <= TOLERANCE and np.allclose(logits, expected, rtol=1e-5, atol=1e-6)):
         raise ParityError(
             f"scores of the repository differ by {difference:.1e} from mismatch's own, more than"
             f" {TOLERANCE:g}; nothing was written"

@@ -82,7 +82,8 @@ def _check_ensemble(name: str, models: Mapping[str, Message]) -> None:
             model["max_batch_size"] >= config["max_batch_size"],
             f"{name} allows larger batches than {step_model}",
         )
-        inputs, outputs = _by_name(model["input"]), _by_name(model["output"])
+        inputs = _by_name(model["input"])
+        outputs = _by_name(model["output"])
         mapped = {pair["key"]: pair["value"] for pair in step["input_map"]}
         _expect(
             set(mapped) == set(inputs),

@@ -11,9 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mismatch.specs import Calibration, ScoreSpec
 
-__all__ = [
-    "with_score",
-]
+__all__ = ["with_score"]
 
 
 def with_score(head: onnx.ModelProto, score: ScoreSpec) -> onnx.ModelProto:
@@ -54,9 +52,9 @@ def with_score(head: onnx.ModelProto, score: ScoreSpec) -> onnx.ModelProto:
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
     for node in graph.node:
         for names in (node.input, node.output):
-            for at, name in enumerate(names):
+            for position, name in enumerate(names):
                 if name == old:
-                    names[at] = new
+                    names[position] = new
 
 
 def _add_log_odds(

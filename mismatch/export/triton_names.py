@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from mismatch.runtime.bundle import (
-    MANIFEST,
-    TOKENIZER,
-)
+from mismatch.runtime.bundle import MANIFEST, TOKENIZER
 
 __all__ = [
     "CONFIG",

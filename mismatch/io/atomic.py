@@ -45,9 +45,9 @@ __all__ = [
 
 # how a file's name that is no UTF-8 is written: its bytes as codes, where Python would raise
 SHOWN = "backslashreplace"
-# what a write meets half-way; such an error names no file
+# errors that a write meets half-way, which name no file
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-# of Linux
+# renameat2's constants on Linux
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 SEAL = "checksum"  # key, in a JSON object, of what `sealed` has made of all its other keys
@@ -130,8 +130,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 def remove_directory(path: str | Path) -> None:
     """Remove a folder; a removal that is cut short leaves it whole or under a temporary name, for
-    `sweep`.
-    Of a link, what it points to stays.
+    `sweep`. What a link points to stays.
     """
     if Path(path).is_symlink():
         Path(path).unlink()
@@ -141,15 +140,13 @@ def remove_directory(path: str | Path) -> None:
 
 def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
     """Remove what writers that were killed have left in `folder` next to files and folders of these
-    names; an older folder that one of them had moved away, and the new one not yet in its place,
+    names. An older folder that one of them had moved away, and the new one not yet in its place,
     gets its name back.
     """
-    left = [
-        match
-        for name in os.listdir(folder)
-        if (match := PART.fullmatch(name)) and names.fullmatch(match[1])
-    ]
-    for match in sorted(left, key=lambda match: not match[0].endswith(".old")):
+    matches = [match for match in map(PART.fullmatch, os.listdir(folder)) if match]
+    for match in sorted(matches, key=lambda match: not match[0].endswith(".old")):
+        if not names.fullmatch(match[1]):
+            continue
         path = Path(folder) / match[0]
         target = Path(folder) / match[1]
         if path.suffix == ".old" and not target.exists():
@@ -242,7 +239,7 @@ def _flush(folder: Path) -> None:
 
 
 def _give_modes(folder: Path, mode: int) -> None:
-    """Give everything in a new folder the mode that the umask left that folder: safetensors and
+    """Give everything in a new folder the mode that the umask left that folder. safetensors and
     copies of other files bring their own, such as 0600.
     """
     if os.name != "posix":
@@ -253,7 +250,7 @@ def _give_modes(folder: Path, mode: int) -> None:
 
 
 def _swap(part: Path, target: Path) -> None:
-    """Put `part` in the place of `target`, at once where the system can; else `sweep` puts the
+    """Put `part` in the place of `target`, at once where the system can. Else `sweep` puts the
     older one back if a crash comes between the two renames.
     """
     if target.exists() and _exchange(part, target):
@@ -271,7 +268,7 @@ def _swap(part: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(first: Path, second: Path) -> bool:
     """Let two folders change names in one step, renameat2 of Linux; whether that was done: not
     every system and file system knows how.
     """
@@ -279,7 +276,7 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     try:
         return not ctypes.CDLL(None, use_errno=True).renameat2(
-            AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE
+            AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE
         )
     except AttributeError:  # a C library from before 2018
         return False

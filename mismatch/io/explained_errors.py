@@ -8,15 +8,15 @@ from mismatch.io.streams import stream_error
 
 __all__ = ["explained"]
 
-# import names
+# import names of the extra's packages
 TRAIN_EXTRA = frozenset(
     {"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"}
 )
 
 
 def explained(error: Exception, what: str) -> Exception:
-    """Return the error as people are told it. A module of an extra that isn't installed becomes the
-    pip line that installs it, for `what`; what the machine lacks is said in words.
+    """Return the error as people read it. A module of an extra that isn't installed becomes the pip
+    line that installs it, for `what`; what the machine lacks is said in words.
     """
     if isinstance(error, MismatchError):
         return error

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["locked"]
 
-# of a file system that has none
+# errors of a file system without locks
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-NOT_BESIDE = {errno.EACCES, errno.EPERM, errno.EROFS}
+NOT_NEXT_TO = {errno.EACCES, errno.EPERM, errno.EROFS}
 SIGNED = b'{"pid": '  # how a signed lock begins
-PATTERN = re.compile(r"\.(?:.+\.)?lock")  # what a lock's file is called
 
 
 @contextlib.contextmanager
@@ -39,9 +38,9 @@ def locked(
     """Be the only one that writes this file or folder. CheckpointError, which names the other
     process, while somebody else is.
 
-    What a killed writer has left next to it under a temporary name is removed, and in the folder
-    what it has left of files `inside`. `parents`: make missing folders above it. A device, a pipe
-    or a file that is open already, as /dev/stdout is, has no lock.
+    What a killed writer has left next to it under a temporary name is removed. So is what it has
+    left of files `inside` the folder. `parents`: make missing folders above it. A device, a pipe or
+    a file that is open already, as /dev/stdout is, has no lock.
     """
     if descriptor_of(path) is not None:
         yield
@@ -83,8 +82,8 @@ def _acquired(target: Path) -> _OutputLock:
     try:
         return _lock(target, sibling)
     except OSError as error:
-        # a volume that is mounted below a folder of somebody else's
-        if error.errno in NOT_BESIDE and target.is_dir():
+        # a volume may be mounted below a folder of somebody else's
+        if error.errno in NOT_NEXT_TO and target.is_dir():
             with explained(target, within):
                 return _lock(target, within)
         with explained(target, sibling):

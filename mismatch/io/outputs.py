@@ -52,10 +52,10 @@ def json_report(name: str, keys: Iterable[str]) -> OutputKind:
     wanted = set(keys)
 
     def is_known(path: Path) -> bool:
-        found = _parsed(path, LARGEST_REPORT)
-        if found == []:  # of no rows
+        data = _parsed(path, LARGEST_REPORT)
+        if data == []:  # of no rows
             return True
-        row = found[0] if isinstance(found, list) else found
+        row = data[0] if isinstance(data, list) else data
         return isinstance(row, dict) and wanted <= row.keys()
 
     return OutputKind(name, is_known)

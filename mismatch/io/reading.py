@@ -32,8 +32,8 @@ LARGEST_MODEL_JSON = 128 * 2**20
 
 
 def check_regular(path: str | Path) -> None:
-    """Refuse, by OSError, a pipe, a device or a folder: opening or reading one may never end. Of a
-    link, what it leads to counts.
+    """Refuse, by OSError, a pipe, a device or a folder: opening or reading one may never end. A
+    link counts as what it leads to.
     """
     mode = retried(lambda: os.stat(path)).st_mode
     if stat.S_ISDIR(mode):

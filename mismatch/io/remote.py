@@ -18,33 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from mismatch.errors import (
-    CheckpointError,
-    InputError,
-    MismatchError,
-)
+from mismatch.errors import CheckpointError, InputError, MismatchError
 from mismatch.io.retries import open_patiently, reason, retried
 from mismatch.io.stores import STORES, OutOfRangeError, explained_error, filesystem_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = [
-    "READ",
-    "Remote",
-    "is_url",
-    "located",
-    "open_located",
-]
+__all__ = ["READ", "Remote", "is_url", "located", "open_located"]
 
 ALIASES = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 READ = 2**22  # bytes of a request: at 30 ms each, 60 MB/s and four thousand requests for 16 GB
-# two letters at least: c:// is a drive
+# a scheme has two letters at least: c:// is a drive
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
-# in addresses that carry a permission
+# query fields of addresses that carry a permission
 SIGNED = re.compile(r"[?&](sig|signature|sv|awsaccesskeyid|x-(amz|goog)-[a-z-]+)=", re.IGNORECASE)
 BUCKET = re.compile(r"\w[\w.@-]*", re.ASCII)  # of abfs, CONTAINER@ACCOUNT too
-# strongest first
+# the strongest first
 VERSIONS = (
     "ETag",
     "etag",
@@ -67,9 +57,9 @@ class Remote:
     or a folder.
 
     What fails for an object that is read is an OSError as with files, for all else a
-    CheckpointError; in words of our own, since what a store's library says may hold keys and signed
-    addresses. Where the store takes no credentials it is a MachineError, where its package is not
-    installed a MissingExtraError.
+    CheckpointError. The words are our own, since what a store's library says may hold keys and
+    signed addresses. Where the store takes no credentials it is a MachineError, where its package
+    is not installed a MissingExtraError.
     """
 
     store: str  # scheme://bucket
@@ -80,16 +70,16 @@ class Remote:
         """Return what a URL names. InputError for one of no store, with a password or a signature
         in it, or with .. among its names.
         """
-        found = URL.fullmatch(url)
-        scheme = found[1].lower() if found else ""
+        parts = URL.fullmatch(url)
+        scheme = parts[1].lower() if parts else ""
         scheme = ALIASES.get(scheme, scheme)
-        if found is None or scheme not in STORES:
-            known = ", ".join(f"{name}://" for name in STORES if name != "memory")
+        if parts is None or scheme not in STORES:
+            readable = ", ".join(f"{name}://" for name in STORES if name != "memory")
             raise InputError(
-                f"{scheme}:// is no store that mismatch reads ({known}); download it and give its"
-                " path"
+                f"{scheme}:// is no store that mismatch reads ({readable}); download it and give"
+                " its path"
             )
-        bucket, _, key = found[2].partition("/")
+        bucket, _, key = parts[2].partition("/")
         if ":" in bucket.partition("@")[0] and "@" in bucket:
             raise InputError(
                 f"the {scheme}:// URL holds a password; take it out, and give it by the environment"
@@ -175,9 +165,9 @@ class Remote:
         what else the store has: checksum, generation, time.
         """
         facts = self._surely(lambda store: store.info(str(self)))
-        said = next((f"{name}={facts[name]}" for name in VERSIONS if facts.get(name)), "")
+        version = next((f"{name}={facts[name]}" for name in VERSIONS if facts.get(name)), "")
         return hashlib.sha256(
-            json.dumps([str(self), int(facts["size"]), said]).encode()
+            json.dumps([str(self), int(facts["size"]), version]).encode()
         ).hexdigest()
 
     def listing(self) -> dict[str, int | None]:
@@ -185,21 +175,21 @@ class Remote:
 
         def below(store: Any) -> dict[str, int | None]:
             store.invalidate_cache()
-            own = f"{store._strip_protocol(str(self))}/"
+            prefix = f"{store._strip_protocol(str(self))}/"
             try:
                 entries = [
                     (str(entry["name"]), entry) for entry in store.ls(str(self), detail=True)
                 ]
             except FileNotFoundError:
                 return {}
-            known = (
-                (name.removeprefix(own).rstrip("/"), entry)
+            children = (
+                (name.removeprefix(prefix).rstrip("/"), entry)
                 for name, entry in entries
-                if name.startswith(own)
+                if name.startswith(prefix)
             )
             return {
                 name: None if entry["type"] == "directory" else int(entry["size"])
-                for name, entry in known
+                for name, entry in children
                 if name
             }
 
@@ -212,11 +202,11 @@ class Remote:
         paths = [str(self / name) for name in names]
 
         def contents(store: Any) -> list[bytes]:
-            found = store.cat(paths)  # of one path it is no dict
+            data = store.cat(paths)  # of one path it is no dict
             return (
-                [found]
-                if isinstance(found, bytes)
-                else [found[store._strip_protocol(path)] for path in paths]
+                [data]
+                if isinstance(data, bytes)
+                else [data[store._strip_protocol(path)] for path in paths]
             )
 
         return self._surely(contents) if paths else []

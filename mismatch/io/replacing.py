@@ -98,10 +98,10 @@ def _named(part: Path, target: Path) -> bool:
     return True
 
 
-def _is_same(one: Path, other: Path) -> bool:
+def _is_same(path: Path, other: Path) -> bool:
     """Return whether two names are links to one file."""
     try:
-        return one.samefile(other)
+        return path.samefile(other)
     except OSError:
         return False
 

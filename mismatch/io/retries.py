@@ -1,5 +1,5 @@
-"""Reading from disks and network file systems that fail for a moment: what may pass is tried again,
-a few times, and what can't pass is not.
+"""Reading from disks and network file systems that fail for a moment. What may pass is tried again,
+a few times; what can't pass is not.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ NAMES = (
     "EHOSTUNREACH",
 )
 TRANSIENT = {getattr(errno, name) for name in NAMES if hasattr(errno, name)}
-# of this process or machine: they say nothing of the file
+# errors of this process or machine: they say nothing of the file
 SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-# in what torch and onnxruntime say, whose errors are of no kind
+# words of torch and onnxruntime, whose errors have no class of their own
 NO_MEMORY = ("allocate memory", "bad allocation", "bad_alloc", "out of memory")
 NO_THREAD = "can't start new thread"
 CURES = {

@@ -13,10 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mismatch.errors import (
-    MachineError,
-    MissingExtraError,
-)
+from mismatch.errors import MachineError, MissingExtraError
 
 if TYPE_CHECKING:
     pass
@@ -72,8 +69,8 @@ def filesystem_of(store: str) -> Any:
 def explained_error(error: Exception, place: Remote) -> OSError | MachineError:
     """Return the error of a file that says the same."""
     chain = list(_chain(error))
-    status = next((found for one in chain if (found := _status(one))), None)
-    if NO_ACCESS.search(" ".join(f"{type(one).__name__} {_code(one)}" for one in chain)):
+    status = next(filter(None, map(_status, chain)), None)
+    if NO_ACCESS.search(" ".join(f"{type(cause).__name__} {_code(cause)}" for cause in chain)):
         return MachineError(
             f"{place.store} takes no credentials of this environment; set or renew them, as"
             f" {STORES[place.store.partition('://')[0]]} documents"
@@ -109,8 +106,8 @@ def _status(error: BaseException) -> int | None:
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
-    found = (getattr(error, name, None) for name in ("status", "code", "status_code"))
-    return next((value for value in found if isinstance(value, int) and 100 <= value < 600), None)
+    codes = (getattr(error, name, None) for name in ("status", "code", "status_code"))
+    return next((value for value in codes if isinstance(value, int) and 100 <= value < 600), None)
 
 
 def _code(error: BaseException) -> str:

@@ -22,8 +22,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def start_in_utf8() -> None:
-    """Start the process again in Python's UTF-8 mode where its locale knows ASCII only: names of
-    files, arguments and messages could not be read or said.
+    """Start the process again in Python's UTF-8 mode where its locale knows ASCII only. Names of
+    files, arguments and messages could not be read or printed.
     """
     ascii_only = codecs.lookup(sys.getfilesystemencoding()).name == "ascii"
     if (
@@ -60,8 +60,8 @@ def open_closed_streams() -> None:
 
 
 def show_all_letters(stream: TextIO | None) -> None:
-    """Let a stream show letters that its encoding lacks, and bytes of names that are no text, by
-    their codes, where Python would end the command.
+    """Let a stream show by their codes the letters that its encoding lacks, and bytes of names that
+    are no text. Python would end the command there.
     """
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")

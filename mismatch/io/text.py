@@ -36,8 +36,8 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with what a terminal would obey, or hide behind, by its codes: control
-    characters, halves of surrogate pairs, and what turns the direction of writing.
+    """Return a text in which codes stand for what a terminal would obey, or hide behind. These are
+    control characters, halves of surrogate pairs, and what turns the direction of writing.
     """
     return "".join(map(_printable_character, text))
 

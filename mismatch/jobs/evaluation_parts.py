@@ -296,7 +296,7 @@ def measure_stress(
         for row in drawn
     ]
     with progress("stress", total=len(CHANGES), unit="change") as advance:
-        changes = stress(predictor, chosen, seed=plan.seed, known=known, advance=advance)
+        changes = stress(predictor, chosen, seed=plan.seed, memo=known, advance=advance)
     return {
         "rows": len(chosen),
         "seed": plan.seed,

@@ -1,1 +1,1 @@
-"""Pages that need nothing beside them, and what notebooks show, made from templates/."""
+"""Pages that need no other file, and what notebooks show, made from templates/."""

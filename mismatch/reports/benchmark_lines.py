@@ -22,11 +22,11 @@ def benchmark_lines(result: BenchmarkResult) -> list[str]:
     ]
     lines = [f"- machine: {', '.join(part for part in parts if part)}"]
     lines += [
-        f"- {one['letter']}: {one['model']};"
-        f" {', '.join(f'{key} {value}' for key, value in one['engine'].items())}"
-        for one in result.models
+        f"- {model['letter']}: {model['model']};"
+        f" {', '.join(f'{key} {value}' for key, value in model['engine'].items())}"
+        for model in result.models
     ]
-    letters = [one["letter"] for one in result.models]
+    letters = [model["letter"] for model in result.models]
     for table in result.tables:
         lines += ["", table["name"], "", *_table(table, letters)]
     return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mismatch.reports.figures import bounds, figure_lines
+from mismatch.reports.figures import decimal_range, figure_lines
 
 if TYPE_CHECKING:
     from mismatch.jobs.calibrate import CalibrationResult
@@ -37,7 +37,7 @@ def calibration_lines(result: CalibrationResult) -> list[str]:
         f"{unit}     probability  {result.level:.0%} of the times, had other rows been labelled",
     ]
     lines += [
-        f"{point.logit:<9.4g}  {point.probability:.4f}       {bounds(*point.interval)}"
+        f"{point.logit:<9.4g}  {point.probability:.4f}       {decimal_range(*point.interval)}"
         for point in result.points
     ]
     lines += [
@@ -46,7 +46,9 @@ def calibration_lines(result: CalibrationResult) -> list[str]:
         f"{'':<21}  these   {result.level:.0%} of the times, on new rows",
     ]
     values = {name: figure.value for name, figure in result.figures.items()}
-    lines += figure_lines(values, {name: one.interval for name, one in result.figures.items()})
+    lines += figure_lines(
+        values, {name: figure.interval for name, figure in result.figures.items()}
+    )
     if result.rows < ENOUGH:
         times = (ENOUGH / result.rows) ** 0.5
         lines.append(

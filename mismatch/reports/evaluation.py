@@ -110,8 +110,8 @@ def _curves(result: Mapping[str, Any], rows: Decisions) -> dict[str, str]:
 
 
 def _slider(rows: Decisions, threshold: float) -> dict[str, Any]:
-    """Return what would be decided at each threshold, and what the script needs to show one: that
-    in use is the `chosen` one, `span` are the ends of the plot's axis.
+    """Return what would be decided at each threshold, and what the script needs to show one. The
+    one in use is `chosen`; `span` are the ends of the plot's axis.
     """
     cuts = sweep(rows.labels, rows.scores, always=[threshold])
     is_probability = min(rows.scores) >= 0 and max(rows.scores) <= 1

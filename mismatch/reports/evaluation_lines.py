@@ -45,9 +45,9 @@ def result_lines(result: Mapping[str, Any], long: str | None) -> Iterator[str]:
 
 def _interval_head(drawn: Mapping[str, Any]) -> str:
     by = (
-        f"{drawn['images']:,} images drawn anew, with all their rows"
+        f"{drawn['images']:,} images drawn again, with all their rows"
         if drawn["resampled_by"] == "image"
-        else "rows drawn anew"
+        else "rows drawn again"
     )
     return f"{drawn['level']:.0%} interval ({by})"
 
@@ -98,56 +98,59 @@ def _short(name: str) -> str:
     return name if len(name) <= 23 else name[:22] + "…"
 
 
-def _blind(found: Mapping[str, Any]) -> Iterator[str]:
-    if "why" in found:
-        yield f"\nno blind baselines: {found['why']}"
+def _blind(baselines: Mapping[str, Any]) -> Iterator[str]:
+    if "why" in baselines:
+        yield f"\nno blind baselines: {baselines['why']}"
         return
-    image = "" if found["image_auroc"] is None else f", of images alone {found['image_auroc']:.4f}"
+    image = baselines["image_auroc"]
+    of_images = "" if image is None else f", of images alone {image:.4f}"
     yield (
-        f"\nblind baselines    AUROC of texts alone {found['text_auroc']:.4f}{image}; 0.5 is chance"
+        f"\nblind baselines    AUROC of texts alone {baselines['text_auroc']:.4f}{of_images};"
+        " 0.5 is chance"
     )
 
 
-def _against(found: Mapping[str, Any] | None) -> Iterator[str]:
-    if not found:
+def _against(comparison: Mapping[str, Any] | None) -> Iterator[str]:
+    if not comparison:
         return
-    test = found["mcnemar"]
+    test = comparison["mcnemar"]
     yield (
-        f"\nagainst {found['model']} (its threshold {found['threshold']:.4f}), on {found['rows']:,}"
-        " rows that both scored"
+        f"\nagainst {comparison['model']} (its threshold {comparison['threshold']:.4f}), on"
+        f" {comparison['rows']:,} rows that both scored"
     )
     yield (
-        f"accuracy           {found['accuracy_difference']:+.4f} "
-        f" {bounds(found['accuracy_interval'])}  only this one is right on"
+        f"accuracy           {comparison['accuracy_difference']:+.4f} "
+        f" {bounds(comparison['accuracy_interval'])}  only this one is right on"
     )
     yield (
         f"                   {test['only_first']:,} rows, only the other on"
         f" {test['only_second']:,}: p = {test['p_value']:.2g} (McNemar, exact)"
     )
     yield (
-        f"auroc              {found['auroc_difference']:+.4f}  {bounds(found['auroc_interval'])}  p"
-        f" = {found['delong_p_value']:.2g} (DeLong)"
+        f"auroc              {comparison['auroc_difference']:+.4f} "
+        f" {bounds(comparison['auroc_interval'])}  p = {comparison['delong_p_value']:.2g} (DeLong)"
     )
 
 
-def _stress(found: Mapping[str, Any] | None) -> Iterator[str]:
-    if not found:
+def _stress(stress: Mapping[str, Any] | None) -> Iterator[str]:
+    if not stress:
         return
     yield (
-        f"\nstress: {found['rows']:,} matched rows under controlled changes; `right` of those that"
+        f"\nstress: {stress['rows']:,} matched rows under controlled changes; `right` of those that"
         " were called matches before"
     )
     yield f"{'change':<21}{'should be':<10}{'rows':>6}  {'right':<24}score moves by"
-    for one in found["changes"]:
-        right = f"{percent(one['right']):<9}{percents(one['right_interval'])}"
+    for change in stress["changes"]:
+        right = f"{percent(change['right']):<9}{percents(change['right_interval'])}"
         moved = (
             "–"
-            if one["mean_change"] != one["mean_change"]
-            else f"{one['mean_change']:+.3f}  {bounds(one['mean_change_interval'], 3)}"
+            if change["mean_change"] != change["mean_change"]
+            else f"{change['mean_change']:+.3f}  {bounds(change['mean_change_interval'], 3)}"
         )
-        yield f"{one['change']:<21}{one['expected']:<10}{one['rows']:>6,}  {right:<24}{moved}"
+        name = f"{change['change']:<21}{change['expected']:<10}"
+        yield f"{name}{change['rows']:>6,}  {right:<24}{moved}"
     yield "what to expect of them:"
-    yield from (f"- {line}" for line in found["ceiling"])
+    yield from (f"- {line}" for line in stress["ceiling"])
 
 
 def _unscorable(result: Mapping[str, Any]) -> Iterator[str]:

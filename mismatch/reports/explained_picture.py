@@ -39,32 +39,32 @@ LABEL = 190  # pixels, of a word next to its bar
 LINE = 1.35  # of a font's size
 
 
-def explanation_png(found: Explanation, swaps: Sequence[Swap] = ()) -> bytes:
-    """Return a PNG, 792 pixels wide; `swaps`: those that are told of."""
+def explanation_png(explanation: Explanation, swaps: Sequence[Swap] = ()) -> bytes:
+    """Return a PNG, 792 pixels wide; `swaps`: those to show."""
     canvas = Image.new("RGB", (WIDTH, 4000), PAPER)
     pen = ImageDraw.Draw(canvas)
-    top = _marked_text(pen, found, MARGIN)
+    top = _marked_text(pen, explanation, MARGIN)
     top = (
         _line(
             pen,
-            f"score {found.similarity_score:.3f}, threshold {found.threshold:.3f}:"
-            f" {found.prediction}",
+            f"score {explanation.similarity_score:.3f}, threshold {explanation.threshold:.3f}:"
+            f" {explanation.prediction}",
             top,
             18,
             FAINT,
         )
         + 8
     )
-    if found.heat is not None and found.picture is not None:
-        top = _pictures(canvas, pen, found.picture, found.heat, top)
-    top = _bars(pen, found, top)
+    if explanation.heat is not None and explanation.picture is not None:
+        top = _pictures(canvas, pen, explanation.picture, explanation.heat, top)
+    top = _bars(pen, explanation, top)
     for swap in swaps:
         word, score = swap.alternatives[0]
-        said = (
-            f"In the model's view, “{word}” for “{swap.text}” raises {found.similarity_score:.2f}"
-            f" to {score:.2f}"
+        words = (
+            f"In the model's view, “{word}” for “{swap.text}” raises"
+            f" {explanation.similarity_score:.2f} to {score:.2f}"
         )
-        top = _line(pen, _fitting(said, 16, WIDTH - 2 * MARGIN), top, 16, INK)
+        top = _line(pen, _fitting(words, 16, WIDTH - 2 * MARGIN), top, 16, INK)
     held = io.BytesIO()
     told = PngInfo()
     told.add_text(*SOFTWARE)
@@ -82,7 +82,7 @@ def _line(pen: ImageDraw.ImageDraw, text: str, top: int, size: int, colour: Colo
 
 
 def _fitting(text: str, size: int, width: int) -> str:
-    """Return the text, or as much of its beginning as fits; no more than a letter a pixel is ever
+    """Return the text, or as much of its beginning as fits. No more than a letter a pixel is ever
     measured, since a font takes time and memory for each.
     """
     font = _font(size)
@@ -97,17 +97,17 @@ def _fitting(text: str, size: int, width: int) -> str:
     return start[:too_long] + "…"
 
 
-def _marked_text(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
+def _marked_text(pen: ImageDraw.ImageDraw, explanation: Explanation, top: int) -> int:
     """Draw the text in lines, the named words white on vermilion; return where it ends."""
     size = 24
     left = float(MARGIN)
     font = _font(size)
     space = _font(size).getlength(" ")
-    at = 0
-    for token in found.text.split():
-        start = found.text.index(token, at)
-        at = start + len(token)
-        named = any(word.start < at and word.end > start for word in found.named)
+    end = 0
+    for token in explanation.text.split():
+        start = explanation.text.index(token, end)
+        end = start + len(token)
+        named = any(word.start < end and word.end > start for word in explanation.named)
         shown = _fitting(token, size, WIDTH - 2 * MARGIN)
         length = font.getlength(shown)
         if left + length > WIDTH - MARGIN and left > MARGIN:
@@ -168,9 +168,9 @@ def strongest_words(words: Sequence[Part]) -> list[Part]:
     return sorted(strongest, key=lambda word: -word.effect)
 
 
-def _bars(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
+def _bars(pen: ImageDraw.ImageDraw, explanation: Explanation, top: int) -> int:
     """Draw a line for each word, those that matter most; return where they end."""
-    shown = strongest_words(found.words)
+    shown = strongest_words(explanation.words)
     if not shown:
         return top
     top = _line(pen, "Without the word, the score would be", top, 16, FAINT) + 2

@@ -21,35 +21,38 @@ WORSE = 1.1  # times the effect of its worst word, from which a phrase is worth 
 
 
 def explanation_lines(
-    found: Explanation, *, colour: bool = False, line: int | None = None
+    explanation: Explanation, *, colour: bool = False, line: int | None = None
 ) -> Iterator[str]:
     """Yield an explanation for people: its named words in red where there is `colour`, else in
     brackets. What a terminal would obey is shown by its code.
     """
     place = "" if line is None else f"line {line}: "
-    yield f"{place}{printable(found.image_path)}"
-    yield f"  {_marked(found, colour)}"
-    yield f"score {found.similarity_score:.4f}, threshold {found.threshold:.4f}: {found.prediction}"
-    yield _verdict(found)
-    yield from _word_lines(found)
-    for phrase in _phrases(found):
+    yield f"{place}{printable(explanation.image_path)}"
+    yield f"  {_marked(explanation, colour)}"
+    yield (
+        f"score {explanation.similarity_score:.4f}, threshold {explanation.threshold:.4f}:"
+        f" {explanation.prediction}"
+    )
+    yield _verdict(explanation)
+    yield from _word_lines(explanation)
+    for phrase in _phrases(explanation):
         yield (
             f"  without “{_shown(phrase.text)}” {phrase.score_without:.4f}  {phrase.effect:+.2f},"
             f" of which {phrase.interaction:+.2f} because they go together"
         )
-    swaps = raising_swaps(found)
+    swaps = raising_swaps(explanation)
     if swaps:
         yield "other words, in the model's view:"
     for swap in swaps:
-        others = _alternatives(swap.alternatives, found.similarity_score)
+        others = _alternatives(swap.alternatives, explanation.similarity_score)
         yield f"  {_shown(swap.text)} → {others}"
-    if found.left_out:
+    if explanation.left_out:
         yield (
-            f"the text is long: {found.left_out:,} of its variants (words left out or exchanged)"
-            " were not tried"
+            f"the text is long: {explanation.left_out:,} of its variants (words left out or"
+            " exchanged) were not tried"
         )
-    if found.unseen:
-        yield f"beyond the model's context, so without any effect: {_shown(found.unseen)}"
+    if explanation.unseen:
+        yield f"beyond the model's context, so without any effect: {_shown(explanation.unseen)}"
 
 
 def raising_swaps(explanation: Explanation) -> list[Swap]:
@@ -60,9 +63,9 @@ def raising_swaps(explanation: Explanation) -> list[Swap]:
     return [swap for swap in explanation.swaps if swap.alternatives[0][1] >= lowest]
 
 
-def _word_lines(found: Explanation) -> Iterator[str]:
+def _word_lines(explanation: Explanation) -> Iterator[str]:
     """Yield a line for each word with the strongest effects, for and against."""
-    ranked = sorted(found.words, key=lambda word: -word.effect)
+    ranked = sorted(explanation.words, key=lambda word: -word.effect)
     if len(ranked) > WORDS_SHOWN:
         ranked = [*ranked[: WORDS_SHOWN // 2], *ranked[-WORDS_SHOWN // 2 :]]
     words = [(_shown(word.text), word) for word in ranked]
@@ -72,22 +75,22 @@ def _word_lines(found: Explanation) -> Iterator[str]:
         yield f"  {text:<{max(width, 16)}} {word.score_without:.4f}  {word.effect:+.2f}"
 
 
-def _verdict(found: Explanation) -> str:
-    if found.named:
-        words = "words" if len(found.named) > 1 else "word"
-        names = ", ".join(_shown(word.text) for word in found.named)
+def _verdict(explanation: Explanation) -> str:
+    if explanation.named:
+        words = "words" if len(explanation.named) > 1 else "word"
+        names = ", ".join(_shown(word.text) for word in explanation.named)
         return f"{words} that would have to go, the worst first: {names}"
-    if found.similarity_score >= found.threshold:
+    if explanation.similarity_score >= explanation.threshold:
         return "no word is named: the model takes the text for fitting"
     return "no word by itself lowers the score"
 
 
-def _phrases(found: Explanation) -> list[Part]:
+def _phrases(explanation: Explanation) -> list[Part]:
     """Return those without which the score rises clearly more than without any of their words."""
-    if not found.named:
+    if not explanation.named:
         return []
-    lowest = WORSE * found.named[0].effect
-    strong = [phrase for phrase in found.phrases if phrase.effect > lowest]
+    lowest = WORSE * explanation.named[0].effect
+    strong = [phrase for phrase in explanation.phrases if phrase.effect > lowest]
     return sorted(strong, key=lambda phrase: -phrase.effect)[:PHRASES_SHOWN]
 
 
@@ -99,11 +102,11 @@ def _alternatives(alternatives: Sequence[tuple[str, float]], score: float) -> st
     return f"{line}; also " + ", ".join(f"{printable(word)} {value:.2f}" for word, value in others)
 
 
-def _marked(found: Explanation, colour: bool) -> str:
-    text = found.text
+def _marked(explanation: Explanation, colour: bool) -> str:
+    text = explanation.text
     marked = ""
     end = 0
-    for word in sorted(found.named, key=lambda word: word.start):
+    for word in sorted(explanation.named, key=lambda word: word.start):
         name = _shown(word.text)
         marked += _spaced(text[end : word.start])
         marked += f"{RED}{name}{PLAIN}" if colour else f"[{name}]"

@@ -47,7 +47,7 @@ def _fitted(verdict: Verdict) -> str:
     if verdict.precision != "int8":
         return "calibration and threshold are the model's own"
     return (
-        f"calibration and threshold are fp32's: fitting them anew takes {LEAST_ROWS} rows with"
+        f"calibration and threshold are fp32's: fitting them again takes {LEAST_ROWS} rows with"
         " labels of both kinds"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["FIGURE_NAMES", "bounds", "figure_lines", "percent_range"]
+__all__ = ["FIGURE_NAMES", "decimal_range", "figure_lines", "percent_range"]
 
 FIGURE_NAMES = {  # as FIGURES of evaluation/threshold.py has them → for people
     "accuracy": "accuracy",
@@ -24,12 +24,12 @@ def figure_lines(
     """Return a line for each figure, with its interval (low, high)."""
     width = max(map(len, FIGURE_NAMES.values()))
     return [
-        f"{words:<{width}}  {figures[name]:.4f}  {bounds(*intervals[name])}"
+        f"{words:<{width}}  {figures[name]:.4f}  {decimal_range(*intervals[name])}"
         for name, words in FIGURE_NAMES.items()
     ]
 
 
-def bounds(low: float, high: float) -> str:
+def decimal_range(low: float, high: float) -> str:
     """Return `0.9312..0.9587`, or a dash where there is no interval."""
     return "–" if low != low else f"{low:.4f}..{high:.4f}"
 

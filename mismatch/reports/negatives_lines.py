@@ -42,8 +42,8 @@ def negatives_lines(result: NegativesResult) -> Iterator[str]:
     )
     if result.blind_auroc > WARN_FROM:
         words = ", ".join(
-            f"{one.word!r} ({one.mismatches:.0%} of {one.rows} rows are mismatches)"
-            for one in result.telltales
+            f"{telltale.word!r} ({telltale.mismatches:.0%} of {telltale.rows} rows are mismatches)"
+            for telltale in result.telltales
         )
         yield (
             f"warning: the texts give labels away, by words as {words}; fewer attribute mismatches,"

@@ -1,5 +1,5 @@
-"""The plots of an evaluation as SVG to stand inside a page: drawn by matplotlib, coloured by the
-page, so that they are right in light, dark and print.
+"""The plots of an evaluation as SVG to stand inside a page. matplotlib draws them and the page
+colours them, so that they are right in light, dark and print.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
     "training_plots",
 ]
 
-# stand for the page's own colours
+# placeholders of the page's own colours
 INK, FAINT, GRID, CARD, ONE, TWO, THREE = (f"#0{n}0{n}0{n}" for n in range(1, 8))
 VARIABLES = {
     INK: "--ink",
@@ -108,8 +108,8 @@ def scores_plot(rows: Decisions, threshold: float) -> str:
 
 
 def sweep_plot(table: Mapping[str, Sequence[float]], span: tuple[float, float]) -> str:
-    """Plot precision and recall of the mismatches, and how many rows are called so, at each
-    threshold of `outlines.sweep`.
+    """Plot precision and recall of the mismatches, and the share of rows that are called
+    mismatches, at each threshold of `curves.sweep`.
     """
     figure, axes = _figure("threshold", "share")
     tn, fp, fn, tp = (np.asarray(table[name], float) for name in ("tn", "fp", "fn", "tp"))
@@ -216,9 +216,9 @@ def _unit(axes: Any, margin: float) -> None:
 def _rates(rows: Decisions) -> tuple[float, float]:
     """Return the decisions' place on the ROC; nan with one class."""
     truth = np.array(rows.labels)
-    said = np.array(rows.scores) >= np.array(rows.thresholds)
+    decided = np.array(rows.scores) >= np.array(rows.thresholds)
     shares = [
-        float(said[truth == label].mean()) if (truth == label).any() else float("nan")
+        float(decided[truth == label].mean()) if (truth == label).any() else float("nan")
         for label in (0, 1)
     ]
     return shares[0], shares[1]
@@ -270,7 +270,7 @@ def _svg(figure: Any, name: str, legend: str = "") -> str:
     )
     text = re.sub(
         r'\b(id="|xlink:href="#|url\(#)',
-        lambda found: f"{found[1].replace('xlink:', '')}{name}-",
+        lambda attribute: f"{attribute[1].replace('xlink:', '')}{name}-",
         text,
     )
     for colour, variable in VARIABLES.items():

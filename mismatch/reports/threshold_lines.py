@@ -35,7 +35,9 @@ def threshold_lines(result: ThresholdResult) -> list[str]:
         f"{'':<21}  these   {result.level:.0%} of the times, on new rows",
     ]
     values = {name: figure.value for name, figure in result.figures.items()}
-    lines += figure_lines(values, {name: one.interval for name, one in result.figures.items()})
+    lines += figure_lines(
+        values, {name: figure.interval for name, figure in result.figures.items()}
+    )
     if result.rows < FEW:
         lines.append(
             f"{result.rows:,} rows are few: believe the intervals, not the figures; {FEW} and more"

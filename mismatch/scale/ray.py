@@ -1,4 +1,4 @@
-"""Blocks of work on actors of a Ray cluster: each holds what it works with, few blocks wait, and
+"""Blocks of work on actors of a Ray cluster. Each holds what it works with, few blocks wait, and
 what a lost actor had is done again.
 """
 

@@ -46,7 +46,7 @@ Outcome = Literal["passed", "failed", "skipped"]
 
 BASIC = ("declarations", "specs round trip", "widths")  # without which the others say nothing
 
-# which need none of them
+# checks that need none of them
 APART = ("transform is upstreams", "tokenizer is upstreams", "hook is light", "entry point")
 
 
@@ -116,9 +116,9 @@ def iter_checks(
     """Run the contract against a loaded backbone, one check at a time, each whatever came of the
     others; without pytest.
 
-    `reference` is the FAMILY or FAMILY:MODEL that it was loaded by; `load` (directory → backbone)
-    is the family's own where it is given; `only`: names of `check_names` to run, default all of
-    them. InputError for another name.
+    `reference`: the FAMILY or FAMILY:MODEL that it was loaded by. `load` (directory → backbone):
+    instead of the family's own. `only`: names of `check_names` to run, default all of them.
+    InputError for another name.
     """
     only = {only} if isinstance(only, str) else only
     check_selection(only or ())

@@ -34,8 +34,7 @@ Array = NDArray[np.float32]
 # on average
 OFFSET = 0.3
 GAIN = 0.003  # share: a std that is wrong by more shows
-# that one pixel in a thousand may differ by at most: torch and Pillow enlarge with weights of other
-# widths
+# one pixel in a thousand may differ by more: torch and Pillow enlarge with weights of other widths
 LEVELS = 2.001
 FEW = 3  # images that the search for another spec begins with
 SHOWN = 6  # ids
@@ -145,20 +144,20 @@ def _statistics_fault(spec: ImageSpec, mean: RGB, std: RGB) -> str:
 def _variants(spec: ImageSpec) -> Iterator[dict[str, Any]]:
     """Yield other ways to resize, the likeliest first: one field changed before several."""
     resizes = sorted({spec.resize_to, *(round(spec.size * factor) for factor in RESIZES)})
-    found = [
+    variants = [
         {"mode": mode, "interpolation": interpolation, "crop_rounding": rounding, "resize": resize}
         for mode, interpolation, rounding, resize in product(
             get_args(ResizeMode), get_args(Interpolation), get_args(CropRounding), resizes
         )
     ]
-    own = {
+    current = {
         "mode": spec.mode,
         "interpolation": spec.interpolation,
         "crop_rounding": spec.crop_rounding,
         "resize": spec.resize_to,
     }
     yield from sorted(
-        found, key=lambda changes: sum(changes[name] != value for name, value in own.items())
+        variants, key=lambda changes: sum(changes[name] != value for name, value in current.items())
     )
 
 
@@ -197,11 +196,12 @@ def token_fault(spec: TextSpec, texts: Sequence[str], theirs: NDArray[np.int64])
             " there, and check that encode_text reads the right token then"
         )
     first = int(wrong[0])
-    at = int(np.flatnonzero(ours[first] != theirs[first])[0])
+    position = int(np.flatnonzero(ours[first] != theirs[first])[0])
     return (
         f"text_spec gives other ids than upstream_tokenizer for {len(wrong)} of {len(texts)} texts,"
-        f" first for {texts[first][:40]!r} at position {at}: {_told(spec, ours[first, at:])}"
-        f" instead of {_told(spec, theirs[first, at:])}; build tokenizer_json from upstream's own"
+        f" first for {texts[first][:40]!r} at position {position}:"
+        f" {_told(spec, ours[first, position:])} instead of"
+        f" {_told(spec, theirs[first, position:])}; build tokenizer_json from upstream's own"
         " vocabulary and settings"
     )
 

@@ -35,7 +35,7 @@ __all__ = ["OnnxChecks", "check_parity", "graph_of"]
 
 INT8_COSINE = 0.99  # of fp32's and int8's embedding, where `int8` is claimed
 
-# of graphs, so that each is exported once
+# folders of graphs, so that each is exported once
 _FOLDERS: weakref.WeakKeyDictionary[Backbone, Path] = weakref.WeakKeyDictionary()
 
 _UNTRACEABLE = "avoid branches on values, python loops over tensors, and packed sequences"

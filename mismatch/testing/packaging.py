@@ -33,8 +33,8 @@ print(json.dumps(sorted(set(json.loads(sys.argv[2])) & set(sys.modules))))
 _FAMILY = """
 import json, sys
 from mismatch.backbones.registry import families
-found = families().get(sys.argv[1])
-print(json.dumps(found and [found.distribution, found.module]))
+family = families().get(sys.argv[1])
+print(json.dumps(family and [family.distribution, family.module]))
 """
 
 
@@ -62,17 +62,17 @@ class PackagingChecks(Checks):
         directory.
         """
         family = self._family()
-        found = json.loads(
+        owner = json.loads(
             in_new_process(_FAMILY, family.name, what=f"asking for the family {family.name}")
         )
-        if found is None:
+        if owner is None:
             fail(
                 f"{family.name} is found from this folder only; install the plugin, or give its"
                 " place on PYTHONPATH"
             )
-        if found != [family.distribution, family.module]:
+        if owner != [family.distribution, family.module]:
             fail(
-                f"in a new process {family.name} comes from {found}, here from"
+                f"in a new process {family.name} comes from {owner}, here from"
                 f" {[family.distribution, family.module]}; is an older copy installed?"
             )
         if _is_editable(family.distribution):

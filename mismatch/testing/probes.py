@@ -102,24 +102,6 @@ class LevelsProbe(ImageProbe):
         self.width = backbone.levels_dim
 
 
-class TextLevelsProbe(Probe):
-    """`text_levels` and its input, (B, L) twice."""
-
-    def __init__(self, backbone: Backbone, batch: TokenBatch) -> None:
-        super().__init__(
-            "text_levels",
-            backbone.text_levels,
-            "text_levels_dim",
-            backbone.text_levels_dim,
-            batch.input_ids,
-            batch.attention_mask,
-        )
-
-    @property
-    def feeds(self) -> dict[str, NDArray[Any]]:
-        return {"input_ids": self.inputs[0], "attention_mask": self.inputs[1]}
-
-
 class TextProbe(Probe):
     """A text tower and its input, (B, L) twice."""
 
@@ -136,6 +118,16 @@ class TextProbe(Probe):
     @property
     def feeds(self) -> dict[str, NDArray[Any]]:
         return {"input_ids": self.inputs[0], "attention_mask": self.inputs[1]}
+
+
+class TextLevelsProbe(TextProbe):
+    """`text_levels` and its input, (B, L) twice."""
+
+    def __init__(self, backbone: Backbone, batch: TokenBatch) -> None:
+        super().__init__(backbone, batch, name="text_levels")
+        self.function = backbone.text_levels
+        self.declared = "text_levels_dim"
+        self.width = backbone.text_levels_dim
 
 
 def probes_of(backbone: Backbone) -> tuple[ImageProbe, TextProbe]:
@@ -173,12 +165,12 @@ def _called(name: str, function: Callable[..., Tensor], *arrays: NDArray[Any]) -
         ) from error
 
 
-def asked(name: str, function: Callable[[Any], Tensor | None], given: object) -> Tensor | None:
+def asked(name: str, function: Callable[[Any], Tensor | None], argument: object) -> Tensor | None:
     """Return what an `upstream_…` method of the plugin answers; ContractError where it fails or
     gives no tensor.
     """
     try:
-        answer = function(given)
+        answer = function(argument)
     except Exception as error:
         raise ContractError(f"{name} fails with {one_line(error)}") from error
     if answer is not None and not isinstance(answer, Tensor):

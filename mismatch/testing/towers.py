@@ -188,10 +188,10 @@ class TowerChecks(Checks):
         ):
             fail(f"{tower.name} gives a row other features alone than among others")
         with torch.inference_mode():
-            found = [to_numpy(value) for value in both(*map(torch.from_numpy, tower.inputs))]
+            results = [to_numpy(value) for value in both(*map(torch.from_numpy, tower.inputs))]
         for name, expected, value in (
-            (plain.name, plain.embed(), found[0]),
-            (tower.name, together, found[1]),
+            (plain.name, plain.embed(), results[0]),
+            (tower.name, together, results[1]),
         ):
             if value.shape != expected.shape or distance(expected, value) > CLOSE:
                 fail(

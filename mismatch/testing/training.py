@@ -75,9 +75,9 @@ class TrainingChecks(Checks):
             skip("checkpoint_gradients is not offered")
         for tower, other in zip(probes_of(plain), probes_of(thrifty), strict=True):
             expected = gradient_of(tower, plain)
-            found = gradient_of(other, thrifty)
-            if found.shape != expected.shape or not torch.allclose(
-                found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
+            gradient = gradient_of(other, thrifty)
+            if gradient.shape != expected.shape or not torch.allclose(
+                gradient, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
             ):
                 fail(
                     f"{tower.name} gets other gradients after checkpoint_gradients; use"

@@ -29,11 +29,13 @@ __all__ = [
 
 _HOMES = {
     "Detector": "detector",
+    "TorchEngine": "engine",
     "TrainResult": "result",
     "load_detector": "checkpoint",
+    "open_backbone": "engine",
+    "open_checkpoint": "engine",
     "train": "trainer",
 }
-_HOMES |= {"TorchEngine": "engine", "open_backbone": "engine", "open_checkpoint": "engine"}
 
 
 def __getattr__(name: str) -> Any:

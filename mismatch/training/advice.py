@@ -51,7 +51,7 @@ class Adviser:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.epochs = int(config.value("epochs"))
-        self.said: set[WarningKind] = set()
+        self.warned: set[WarningKind] = set()
 
     def look(self, history: History) -> None:
         """Warn, once of each, of what the figures show after an epoch."""
@@ -60,8 +60,8 @@ class Adviser:
             "overfitting": self._overfitting(history),
         }
         for kind, line in findings.items():
-            if line and kind not in self.said:
-                self.said.add(kind)
+            if line and kind not in self.warned:
+                self.warned.add(kind)
                 warn(kind, line)
 
     def _one_side(self, history: History) -> str | None:
@@ -76,10 +76,10 @@ class Adviser:
             or (len(matrices) < self.epochs and (len(last) < 2 or last[0] != last[1]))
         ):
             return None
-        side, said = ("below", "a mismatch") if last[-1] == 0 else ("at or above", "a match")
+        side, decision = ("below", "a mismatch") if last[-1] == 0 else ("at or above", "a match")
         return (
             f"every validation score is {side} 0.5 after epoch {len(matrices)}, so at 0.5 every row"
-            f" would be called {said}; the threshold that is stored makes up for it if AUROC is"
+            f" would be called {decision}; the threshold that is stored makes up for it if AUROC is"
             " well above 0.5, else train longer, change the learning rate, or balance the labels"
         )
 
@@ -108,4 +108,6 @@ def _side(matrix: list[list[int]]) -> int | None:
     (tn, fp), (fn, tp) = matrix
     if not tn + fp or not fn + tp:
         return None
-    return 0 if not fp + tp else 1 if not tn + fn else None
+    if not fp + tp:
+        return 0
+    return 1 if not tn + fn else None

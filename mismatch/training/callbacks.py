@@ -151,15 +151,15 @@ def heard_by(callbacks: Iterable[Callback], ignore: Iterable[WarningKind] = ()) 
 
     InputError for what is no Callback.
     """
-    found = tuple(callbacks)
-    for callback in found:
+    members = tuple(callbacks)
+    for callback in members:
         if not isinstance(callback, Callback):
             raise InputError(
                 f"`callbacks` holds a {type(callback).__name__}; objects of subclasses of"
                 " mismatch.training.callbacks.Callback are needed",
                 option="callbacks",
             )
-    token = _audience.set(_Audience(found, frozenset(ignore)))
+    token = _audience.set(_Audience(members, frozenset(ignore)))
     try:
         yield
     finally:

@@ -164,8 +164,8 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def foreign_files(folder: Path) -> list[str]:
-    """Return the files in a checkpoint that nothing here wrote, and that would go with it; none
-    where it has no list, as older ones have.
+    """Return the files in a checkpoint that nothing here wrote, and that would go with it. There
+    are none where it has no list, as in older ones.
     """
     try:
         listed = read_meta(folder).files
@@ -191,7 +191,7 @@ def save_checkpoint(
     write_more: Callable[[Path], object] | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all. `backbone_files`: a checkpoint with this very
-    backbone, whose files are shared instead of written again; `write_more` puts further files of
+    backbone, whose files are shared instead of written again. `write_more` puts further files of
     ours into the folder that it is given.
     """
     with atomic_directory(folder) as part, _system_errors():
@@ -213,17 +213,16 @@ def save_checkpoint(
 
 @contextlib.contextmanager
 def _system_errors() -> Iterator[None]:
-    """Raise a full disk as the OSError that it is: safetensors says `I/O error: No space left on
-    device (os error 28)`, of no class but Exception.
+    """Raise a full disk as the OSError that it is. safetensors raises a bare Exception of it: `I/O
+    error: No space left on device (os error 28)`.
     """
     try:
         yield
     except Exception as error:
-        if isinstance(error, OSError) or not (
-            found := re.search(r"\(os error (\d+)\)", str(error))
-        ):
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if isinstance(error, OSError) or number is None:
             raise
-        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> None:
@@ -252,13 +251,13 @@ def _known_hashes(folder: Path | None) -> dict[str, str]:
     return {name: digest for name, digest in read_meta(folder).files.items() if name not in OURS}
 
 
-def _hashes(folder: Path, known: Mapping[str, str]) -> dict[str, str]:
+def _hashes(folder: Path, known_hashes: Mapping[str, str]) -> dict[str, str]:
     """Return the hashes of all files in a checkpoint that nothing rewrites later."""
     names = sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
     return {
-        name: known.get(name) or sha256_file(folder / name)
+        name: known_hashes.get(name) or sha256_file(folder / name)
         for name in names
         if name == HEAD or name not in OURS
     }
@@ -308,10 +307,10 @@ def read_meta(folder: Path) -> CheckpointMeta:
         raise CheckpointError(
             f"{path} is not valid JSON ({error}); train or copy the checkpoint again"
         ) from error
-    found = data.get("format_version") if isinstance(data, dict) else None
-    if found != FORMAT_VERSION or isinstance(found, bool):
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if version != FORMAT_VERSION or isinstance(version, bool):
         raise CheckpointError(
-            f"{path} has format_version {found!r}, this mismatch reads {FORMAT_VERSION}; upgrade"
+            f"{path} has format_version {version!r}, this mismatch reads {FORMAT_VERSION}; upgrade"
             " mismatch-clip or train again"
         )
     if not is_sealed(data):
@@ -345,7 +344,7 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     folder = Path(folder)
     meta = read_meta(folder)
     _check_files(folder, meta.files)
-    # whole, so that a folder called tiny is not taken for the model
+    # the whole path, so that a folder called tiny is not taken for the model
     backbone = load_backbone(meta.family, str(folder.resolve()))
     backbone.model_id = meta.model_id
     check_widths(folder, backbone, meta.head)

@@ -197,7 +197,7 @@ class TrainConfig:
         "Pairs of MLPs in adapter, taught apart, whose cosines are averaged.", 3, range=ONE_OR_MORE
     )
     features: str = option(
-        "What adapter sees beside the embeddings: auto (all that the backbone offers), none, or"
+        "What adapter sees besides the embeddings: auto (all that the backbone offers), none, or"
         " some of image-levels,colour,text-levels.",
         "auto",
     )
@@ -225,8 +225,7 @@ class TrainConfig:
         range=SHARE,
     )
     best_metric: BestMetric = option(
-        "What best_model is best at, on validation rows; ties go to the lower loss.",
-        "auroc",
+        "What best_model is best at, on validation rows; ties go to the lower loss.", "auroc"
     )
     threshold_objective: str | None = option(
         "What the stored threshold is best for: accuracy, f1, balanced-accuracy, mcc,"
@@ -244,7 +243,7 @@ class TrainConfig:
         free=True,
     )
     track: str | None = option(
-        f"Trackers that are told of the run, by comma: {', '.join(TRACKERS)}.",
+        f"Trackers that the run is reported to, by comma: {', '.join(TRACKERS)}.",
         None,
         shown="none",
         free=True,
@@ -326,15 +325,15 @@ class TrainConfig:
         return cls(**options)
 
     def to_yaml(self) -> str:
-        """Return a YAML file that repeats the run: every option that has a value, those that the
+        """Return a YAML file that repeats the run. It has every option with a value, those that the
         mode fills in included, so that later defaults change nothing.
         """
         values = {}
-        for one in fields(self):
-            value = self.value(one.name)
-            belongs = self.mode in one.metadata.get("modes", MODES)
-            if value is not None and belongs and one.name not in NOT_SAVED:
-                values[one.name] = value
+        for setting in fields(self):
+            value = self.value(setting.name)
+            belongs = self.mode in setting.metadata.get("modes", MODES)
+            if value is not None and belongs and setting.name not in NOT_SAVED:
+                values[setting.name] = value
         return settings_text(values)
 
     @property
@@ -350,8 +349,8 @@ class TrainConfig:
 
     def value(self, name: str) -> Any:
         """Return the option as given, else what the mode has for it."""
-        given = getattr(self, name)
-        return MODES[self.mode].get(name) if given is None else given
+        value = getattr(self, name)
+        return MODES[self.mode].get(name) if value is None else value
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
@@ -371,7 +370,9 @@ class TrainConfig:
 def kinds() -> Mapping[str, Kind]:
     """Return what each option may be, by its name."""
     hints = get_type_hints(TrainConfig)
-    return MappingProxyType({one.name: kind_of(hints[one.name]) for one in fields(TrainConfig)})
+    return MappingProxyType(
+        {setting.name: kind_of(hints[setting.name]) for setting in fields(TrainConfig)}
+    )
 
 
 def help_text(name: str) -> str:

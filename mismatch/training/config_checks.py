@@ -13,11 +13,7 @@ from mismatch.errors import InputError
 from mismatch.specs import FEATURES
 from mismatch.training.tuning.modes import MODES
 
-__all__ = [
-    "TRACKERS",
-    "check_combinations",
-    "check_names",
-]
+__all__ = ["TRACKERS", "check_combinations", "check_names"]
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
@@ -64,12 +60,12 @@ def check_combinations(config: TrainConfig) -> None:
         )
     if config.fsdp and config.compile:
         raise InputError("`fsdp` and `compile` don't go together; leave one of them out")
-    for one in fields(config):
-        modes = one.metadata.get("modes", MODES)
-        if getattr(config, one.name) is not None and config.mode not in modes:
+    for option in fields(config):
+        modes = option.metadata.get("modes", MODES)
+        if getattr(config, option.name) is not None and config.mode not in modes:
             needed = " and ".join([f"`tune='{modes[0]}'`", *modes[1:]])
             raise InputError(
-                f"`{one.name}` is for {needed}; leave it out with `tune='{config.tune}'`"
+                f"`{option.name}` is for {needed}; leave it out with `tune='{config.tune}'`"
             )
     if config.early_stopping is not None and config.val_csv is None and config.val_fraction == 0:
         raise InputError(

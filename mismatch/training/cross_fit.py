@@ -39,9 +39,9 @@ Mask = NDArray[np.bool_]
 DEFAULTS = TrainConfig(train_csv="")  # the recipe of tune='head'
 STEPS = 32  # of an epoch, at least, so that a head learns from few rows too: by smaller batches
 LEAST_BATCH = 32  # rows; fewer leave the contrastive term nothing to tell apart
-# of the rows outside a fold: where fewer have a text of their own, texts may be on both sides
+# share of the rows outside a fold: where fewer have a text of their own, texts may be on both sides
 LEAST_KEPT = 0.5
-# of the rows, from the heads' training: more label errors than that are a trait of the labels, not
+# share of the rows that is left out: more label errors than that are a trait of the labels, not
 # slips
 DROPPED_MOST = 0.25
 
@@ -51,8 +51,8 @@ class CrossFitPlan:
     """How much is trained."""
 
     folds: int = 5
-    # of the folds, each with other folds and another start; the first one's most suspicious rows
-    # are left out of the others' training
+    # passes over the folds, each with other folds and another start; the most suspicious rows of
+    # the first are left out of the others' training
     repeats: int = 2
     seed: int = 0
 
@@ -104,11 +104,11 @@ class CrossFit:
         with torch.random.fork_rng([]):
             for repeat in range(plan.repeats):
                 logits = np.empty(len(labels))
-                for fold, (train, test, own) in enumerate(self._folds(plan, repeat)):
+                for fold, (train, test, fold_apart) in enumerate(self._folds(plan, repeat)):
                     logits[test] = self._train_and_score(
                         train[keep[train]], test, (plan.seed, repeat, fold)
                     )
-                    apart &= own
+                    apart &= fold_apart
                     advance(1)
                 scored.append(logits)
                 keep = _kept(_probabilities(np.mean(scored, axis=0), labels), labels)
@@ -123,11 +123,12 @@ class CrossFit:
         for fold in range(plan.folds):
             test = np.flatnonzero(fold_of == fold)
             others = np.flatnonzero(fold_of != fold)
-            own = others[~np.isin(self.pairs.text_of[others], self.pairs.text_of[test])]
+            unshared = others[~np.isin(self.pairs.text_of[others], self.pairs.text_of[test])]
             apart = (
-                len(own) >= LEAST_KEPT * len(others) and len(np.unique(self.pairs.labels[own])) == 2
+                len(unshared) >= LEAST_KEPT * len(others)
+                and len(np.unique(self.pairs.labels[unshared])) == 2
             )
-            yield own if apart else others, test, apart
+            yield unshared if apart else others, test, apart
 
     def _train_and_score(self, train: Indices, test: Indices, seed: tuple[int, ...]) -> Floats:
         number = int(np.random.SeedSequence(seed).generate_state(1)[0])
@@ -198,14 +199,14 @@ def _trained(
             images[torch.from_numpy(np.unique(pairs.image_of))],
             pieces[torch.from_numpy(np.unique(pairs.row_pieces(np.arange(len(pairs)))[0]))],
         )
-        objective.centre(first, *feed.known(first))
+        objective.centre(first, *feed.embeddings_of(first))
     head.train()
     per_epoch = math.ceil(len(pairs) / rows)
     for epoch in range(1, epochs + 1):
         for number, batch in enumerate(make_batches(pairs, rows, seed, epoch)):
-            at = (epoch - 1) * per_epoch + number
-            set_rates(optimizer, rate_factor(at, per_epoch * epochs, DEFAULTS.warmup))
-            step(feed, batch, None, (epoch, at))
+            step_number = (epoch - 1) * per_epoch + number
+            set_rates(optimizer, rate_factor(step_number, per_epoch * epochs, DEFAULTS.warmup))
+            step(feed, batch, None, (epoch, step_number))
     head.eval()
     return objective
 
@@ -214,8 +215,8 @@ def _contents(images: NDArray[np.float32]) -> Indices:
     """Return (U,) the same number for rows that are the same to the last bit: one picture under
     several names.
     """
-    known: dict[bytes, int] = {}
-    return np.array([known.setdefault(row.tobytes(), len(known)) for row in images], np.int64)
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in images], np.int64)
 
 
 def _probabilities(logits: Floats, labels: NDArray[np.float32]) -> Floats:

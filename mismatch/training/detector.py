@@ -54,9 +54,9 @@ def row_cosines(
     rows (M,) in 0..B → cosine (B,), text (B, D), and which piece that text is (B,) in 0..M. The
     last is None where no text is in pieces, or none alone is chosen.
 
-    The text of a row in several pieces is the one with the lowest cosine, or the mean of all under
-    chunk-mean: since the logit rises in a line with the cosine, these are the lowest and the mean
-    logit, which is how the runtime pools them.
+    The text of a row in several pieces is the one with the lowest cosine, or under chunk-mean the
+    mean of all. As the logit rises in a line with the cosine, these are the lowest and the mean
+    logit. So does the runtime pool them.
     """
     chosen = None
     if len(pieces) != len(images):
@@ -89,13 +89,9 @@ def _mean_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
 def choose_device(name: str) -> torch.device:
     """Map auto, cpu, cuda, cuda:N or mps → a device that is there; DeviceError otherwise."""
     if name == "auto":
-        return torch.device(
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name == "tensorrt":
         raise DeviceError(
             "tensorrt runs bundles only: mismatch.export_onnx writes one; use cuda here"

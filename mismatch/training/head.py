@@ -117,11 +117,11 @@ class CosineHead(ZeroShotHead):
 
 
 class AdapterHead(CosineHead):
-    """MLPs from each tower into one common width, then scale · cosine + bias; residual where the
-    widths are equal, so that it begins with zero-shot's ranking.
+    """MLPs from each tower into one common width, then scale · cosine + bias. Where the widths are
+    equal they are residual, so that it begins with zero-shot's ranking.
 
-    Its members are pairs of MLPs that are taught apart and vote: their cosines are averaged, as
-    those of an ensemble, which is the cosine of their outputs side by side.
+    Its members are pairs of MLPs that are taught apart and vote. Their cosines are averaged, as
+    those of an ensemble; that is the cosine of their outputs side by side.
     """
 
     def __init__(self, spec: HeadSpec) -> None:
@@ -152,11 +152,11 @@ class AdapterHead(CosineHead):
         return parts * math.sqrt(self.spec.members)
 
     def _embed(self, adapters: nn.Module, norm: nn.Module | None, row: Tensor, dim: int) -> Tensor:
-        given = row if norm is None else norm(row)
+        inputs = row if norm is None else norm(row)
         base = normalise(row[:, :dim]) if self.residual else 0.0
         # (B, common_dim) each
         members = [
-            normalise(base + adapter(given))
+            normalise(base + adapter(inputs))
             for adapter in (adapters if isinstance(adapters, nn.ModuleList) else [adapters])
         ]
         return (
@@ -247,7 +247,7 @@ def build_head(spec: HeadSpec, backbone: Backbone | None = None) -> Head:
 
 def cosine_threshold(backbone: Backbone) -> float:
     """Return the cosine from which an untrained pair counts as a match, and at which a head's logit
-    starts as 0: stated, else implied by the bias, else CLIP's.
+    starts as 0. It is stated, else implied by the bias, else CLIP's.
     """
     if backbone.zero_shot_threshold is not None:
         return backbone.zero_shot_threshold

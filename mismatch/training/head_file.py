@@ -17,11 +17,7 @@ from mismatch.specs import HeadSpec
 from mismatch.training.detector import Detector
 from mismatch.training.head import build_head
 
-__all__ = [
-    "check_head_size",
-    "check_widths",
-    "load_head",
-]
+__all__ = ["check_head_size", "check_widths", "load_head"]
 
 
 def check_widths(folder: Path, backbone: Backbone, head: HeadSpec) -> None:

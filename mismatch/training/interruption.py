@@ -34,7 +34,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            # else `nohup` would not hold
+            # SIGHUP stays ignored under `nohup`
             heard = [
                 number
                 for number in SIGNALS
@@ -49,7 +49,7 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Put the earlier handlers back; one that was set for SIGTERM or SIGHUP learns of it, as
+        """Put the earlier handlers back. One that was set for SIGTERM or SIGHUP learns of it, as
         the command line makes its exit code of that.
         """
         for number, handler in self._before.items():
@@ -94,6 +94,6 @@ class Interruption:
             self._since = time.monotonic()
             if not self._held:
                 raise KeyboardInterrupt
-        # `timeout` sends SIGTERM twice
+        # only a second Ctrl-C counts: `timeout` sends SIGTERM twice
         elif number == signal.SIGINT and time.monotonic() - self._since > ONE_PRESS:
             raise KeyboardInterrupt

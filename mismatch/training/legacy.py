@@ -1,5 +1,5 @@
 """Model folders of pipelines before this one: a fine-tuned two-tower model in transformers' format
-next to a head of which no file says how it was used.
+next to a head. No file says how the head was used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mismatch.training.config import TrainConfig
 
 __all__ = ["FAMILY", "check_not_above", "head_line", "is_legacy"]
 
-# that reads transformers' format
+# the family that reads transformers' format
 FAMILY = str(TrainConfig.__dataclass_fields__["backbone"].default)
 CONFIG = "config.json"
 WEIGHTS = "pytorch_model.bin"
@@ -41,7 +41,9 @@ def is_legacy(path: str | Path) -> bool:
 def check_not_above(path: str | Path) -> None:
     """Raise CheckpointError for the folder of a whole run, with the names of the models in it."""
     nested = sorted(
-        found.parent.name for found in Path(path).glob(f"*/{CONFIG}") if is_legacy(found.parent)
+        config_file.parent.name
+        for config_file in Path(path).glob(f"*/{CONFIG}")
+        if is_legacy(config_file.parent)
     )
     if nested and not is_legacy(path):
         raise CheckpointError(

@@ -30,7 +30,8 @@ def contrastive_loss(
     `images`, `texts`: (M, D), length 1; `image_ids`, `text_ids`: (M,); `temperature` multiplies the
     cosine; `piece_ids`: (M,), which piece of its text stands for each pair, where long ones are in
     pieces. Two pairs that share an image, a text or that piece (as texts with the same small print
-    do) are no negatives of each other. 0 where no pair has a negative, M of 0 and 1 included.
+    do) are no negatives of each other. The loss is 0 where no pair has a negative, M of 0 and 1
+    included.
     """
     cosine = images @ texts.T  # (M, M)
     shared = (image_ids[:, None] == image_ids) | (text_ids[:, None] == text_ids)  # (M, M)

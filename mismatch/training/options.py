@@ -42,8 +42,8 @@ class Range:
         if self.high == math.inf:
             return f"a number above {self.low:g}" if self.without_low else f"{self.low:,} or more"
         low = f"above {self.low:g} and" if self.without_low else f"from {self.low:g}"
-        to = "to below" if self.without_high else "up to" if self.without_low else "to"
-        return f"a number {low} {to} {self.high:g}"
+        to = "up to" if self.without_low else "to"
+        return f"a number {low} {'to below' if self.without_high else to} {self.high:g}"
 
     def _open_above(self) -> bool:
         return self.without_high or self.high == math.inf

@@ -33,7 +33,8 @@ def choose_precision(asked: str, tune: str, device: torch.device) -> str:
         return "fp32"
     if asked == "auto":
         launched = os.environ.get(LAUNCHED, "no")
-        asked = launched if launched in DTYPES else "bf16" if has_bf16(device) else "fp32"
+        hardware = "bf16" if has_bf16(device) else "fp32"
+        asked = launched if launched in DTYPES else hardware
     if asked == "fp16" and device.type != "cuda":
         raise InputError(
             f"`precision='fp16'` needs a CUDA device, and this is {device.type}; use bf16 or fp32"
@@ -55,10 +56,10 @@ def has_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    known: Sequence[Callable[[], bool] | None] = [
+    checks: Sequence[Callable[[], bool] | None] = [
         getattr(torch.cpu, name, None) for name in BF16_CPUS
     ]
-    return any(check is not None and check() for check in known)
+    return any(check is not None and check() for check in checks)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -240,7 +240,7 @@ class Run:
                 end_step(StepInfo(epoch, step + 1, steps, position.rows, losses.tolist))
                 if self._ends_here():
                     break
-        # running statistics, which each process takes of its share
+        # each process takes running statistics of its share
         self.processes.average([*self.model.detector.backbone.buffers()])
         return self._mean_losses(epoch)
 

@@ -72,10 +72,7 @@ class Saver:
         self.processes.wait()  # until all have read, as the main one writes now
         if self.main:
             self.folder.resume_from(
-                folder,
-                self.position.epoch - 1,
-                self.history.best_epoch,
-                self.history.to_dict(),
+                folder, self.position.epoch - 1, self.history.best_epoch, self.history.to_dict()
             )
 
     def save_epoch(self, epoch: int, score: ScoreSpec, *, best: bool) -> None:

@@ -79,7 +79,7 @@ def _load(path: Path) -> Mapping[Any, Any]:
         data = tomllib.loads(text) if path.suffix.lower() == ".toml" else _yaml(path, text)
     except OSError as error:
         raise InputError(f"`config` {path} can't be read: {error.strerror}") from error
-    # of UTF-8, of TOML, of numbers with thousands of digits
+    # ValueErrors are those of UTF-8, of TOML, of numbers with thousands of digits
     except (ValueError, RecursionError) as error:
         raise InputError(f"`config` {path} can't be read: {error}") from error
     if not isinstance(data, Mapping):
@@ -104,7 +104,7 @@ def _yaml(path: Path, text: str) -> Any:
 
     try:
         return {} if (data := yaml.load(text, Loader)) is None else data
-    # the latter of dates and of numbers with thousands of digits
+    # a ValueError is of a date or of a number with thousands of digits
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(
             f"`config` {path} is not valid YAML: {' '.join(str(error).split())}"

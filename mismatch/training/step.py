@@ -1,5 +1,5 @@
-"""One step: the gradients of a batch's loss, in as many parts as memory needs and on as many
-processes as there are, and what AdamW makes of them.
+"""Take one step: compute the gradients of a batch's loss, in parts and on all processes, and let
+AdamW use them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Moment = tuple[int, int]  # epoch and step, which with the seed decide all chanc
 
 
 class Step:
-    """Updates a detector. A batch is the same in every process; each embeds its share of the unique
-    images and texts, and all see all embeddings, so the loss and its negatives are the whole
-    batch's whatever the number of processes and parts. Where there are several parts, the towers
-    run twice, first without a graph and then part by part with the embeddings' gradients
-    (GradCache, Gao et al. 2021); dropout is drawn alike both times.
+    """Updates a detector. A batch is the same in every process. Each embeds its share of the unique
+    images and texts, and all see all embeddings. So the loss and its negatives are the whole
+    batch's, whatever the number of processes and parts. Where there are several parts, the towers
+    run twice: first without a graph, then part by part with the embeddings' gradients (GradCache,
+    Gao et al. 2021). Dropout is drawn alike both times.
     """
 
     def __init__(  # noqa: PLR0913
@@ -51,8 +51,8 @@ class Step:
         seed: int = 0,
         shards: Shards | None = None,
     ) -> None:
-        """Take `rows`, of a batch; `parts`, in which each process takes its share of it; `shards`,
-        of the backbone, where no process has all of it.
+        """Take the `rows` of a batch, the `parts` in which each process takes its share of it, and
+        `shards` where no process has all of the backbone.
         """
         self.detector = detector
         self.objective = objective
@@ -121,7 +121,7 @@ class Step:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as `state_dict` says."""
-        # more where fewer processes go on with a run
+        # there are more where fewer processes go on with a run
         self.parts = max(self.parts, int(state["parts"]))
         self.scaler.load_state_dict(state["scaler"])
 
@@ -163,8 +163,8 @@ class Step:
         """Return all processes' embeddings of unique images (U, image_width) and pieces (W,
         text_width), fp32, each a leaf of the graph.
         """
-        if (known := feed.known(batch)) is not None:
-            return known
+        if (embeddings := feed.embeddings_of(batch)) is not None:
+            return embeddings
         sides = [
             [
                 (part.places, rows)

@@ -29,8 +29,6 @@ PLAIN = {
     "train_contrastive_losses": "train/contrastive_loss",
     "seconds": "train/seconds",
     "val_losses": "val/loss",
-}
-PLAIN |= {
     "val_accuracies": "val/accuracy",
     "rows_per_second": "train/rows_per_second",
     "learning_rates": "rate/backbone",
@@ -46,19 +44,19 @@ def require_trackers(config: TrainConfig) -> None:
 
 
 class Trackers:
-    """The trackers of one run, none or several; what they are told goes to all of them."""
+    """The trackers of one run, none or several; what is logged goes to all of them."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.open: dict[str, Any] = {}  # by name, those that have not failed
 
     def start(self) -> None:
-        """Open them and tell them the options; only the first of several processes does."""
+        """Open them and log the options; only the first of several processes does."""
         if not self.config.trackers:
             return
         from accelerate import PartialState
 
-        # accelerate's classes need this state to be there
+        # accelerate's trackers need this state
         if not PartialState(cpu=self.config.device == "cpu").is_main_process:
             return
         name = (
@@ -76,12 +74,12 @@ class Trackers:
         """Log figures by name at a step, counted from the run's first; those that do not exist are
         left out.
         """
-        known = {
+        finite = {
             name: float(value)
             for name, value in values.items()
             if value is not None and math.isfinite(value)
         }
-        self._each(lambda tracker: tracker.log(known, step=step))
+        self._each(lambda tracker: tracker.log(finite, step=step))
 
     def epoch(self, history: History, step: int) -> None:
         """Log the last epoch's figures, at its last step."""

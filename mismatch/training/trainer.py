@@ -26,28 +26,15 @@ from mismatch.training.callbacks import (
     warn,
 )
 from mismatch.training.config import TrainConfig
-from mismatch.training.distributed.fsdp import (
-    as_launched,
-    shards_towers,
-)
+from mismatch.training.distributed.fsdp import as_launched, shards_towers
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.distributed.shared_folder import SCRATCH, check_shared
 from mismatch.training.feeds.batches import PairSet
-from mismatch.training.feeds.prepare import (
-    cut_long_texts,
-    load_sets,
-    load_start,
-    make_feeds,
-)
+from mismatch.training.feeds.prepare import cut_long_texts, load_sets, load_start, make_feeds
 from mismatch.training.folder.curves_picture import CURVES
 from mismatch.training.folder.earlier import BEST, FINAL
 from mismatch.training.folder.output import RunFolder, draw_curves
-from mismatch.training.folder.resume import (
-    ResumePlan,
-    make_plan,
-    rows_digest,
-    with_start,
-)
+from mismatch.training.folder.resume import ResumePlan, make_plan, rows_digest, with_start
 from mismatch.training.interruption import Interruption
 from mismatch.training.precision import choose_precision
 from mismatch.training.result import TrainResult
@@ -149,7 +136,7 @@ def _prepare(
         settings=config.to_yaml(),
         keep=config.keep_checkpoints,
     )
-    # a shard goes there by itself: all of them might not fit
+    # a shard goes to its device by itself: all of them might not fit
     (start.detector.head if sharded else start.detector).to(processes.device)
     processes.follow_main([*start.detector.state_dict().values()])
     if config.gradient_checkpointing:

@@ -19,7 +19,7 @@ def validate(feed: Feed, step: Step, objective: str) -> Validation:
     chosen for. InputError where the scores are no numbers.
     """
     step.detector.eval()
-    # in inference_mode what FSDP gathers could not be trained with afterwards
+    # what FSDP gathers in inference_mode could not be trained with afterwards
     with torch.no_grad():
         embeddings = feed.embed_all(step.detector, step.rows_at_once)
         logits = step.objective.logits(feed.pairs, *embeddings)

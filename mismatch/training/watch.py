@@ -1,5 +1,5 @@
-"""What is to be seen within an epoch: loss, rate and time left next to the bar, and a step's
-figures for the trackers now and then.
+"""Show what happens within an epoch: loss, rate and time left next to the bar, now and then a
+step's figures for the trackers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mismatch.training.tracking import Trackers
 
 __all__ = ["Watch", "duration"]
 
-LOGGED = 20  # steps of an epoch that trackers are told of
+LOGGED = 20  # steps of an epoch that trackers receive
 
 
 class Watch:
@@ -35,7 +35,7 @@ class Watch:
         self.steps = steps_per_epoch * epochs
         # when, and at which step, this process began to train
         self.began: tuple[float, int] | None = None
-        self.before: tuple[Tensor, int] | None = None  # sums and rows when trackers were last told
+        self.before: tuple[Tensor, int] | None = None  # sums and rows of the last log
 
     def after(self, step: int, sums: Tensor, rows: int) -> Callable[[], str]:
         """Take note of a step; `step` counts from the run's first and from 1. `sums`: (2,) of the
@@ -51,7 +51,7 @@ class Watch:
         )
 
     def _log(self, step: int, sums: Tensor, rows: int) -> None:
-        """Log the mean losses since they were last told, and the rates."""
+        """Log the mean losses since the last log, and the rates."""
         # an epoch starts at 0 again
         before = (
             self.before

@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_figures_and_images_are_encoded_once_for_te
 ) -> None:
     engine = colour_engine()
     known = EmbeddingMemo.empty()
-    first = stress(Predictor(engine), rows, seed=4, known=known, resamples=50)
+    first = stress(Predictor(engine), rows, seed=4, memo=known, resamples=50)
     assert repr(stress(Predictor(colour_engine()), rows, seed=4, resamples=50)) == repr(first)
     assert sum(engine.image_batches) == 3 + len(IMAGE_EDITS) * 12 - (
         12 - next(one["rows"] for one in first if one["change"] == "other title printed")

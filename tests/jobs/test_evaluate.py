@@ -97,7 +97,7 @@ def test_the_report_for_people(run: Any) -> None:
     ]
     assert (
         lines[3]
-        == "                    value   95% interval (3 images drawn anew, with all their rows)"
+        == "                    value   95% interval (3 images drawn again, with all their rows)"
     )
     for name in (
         "accuracy",

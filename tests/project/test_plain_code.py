@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,19 @@ MOST_NODES = 4.8  # syntax nodes a code line, on average over the package
 MOST_LINES_OF_FILE = 400
 MOST_LINES_OF_FUNCTION = 50
 MOST_LINES_OF_MOST = 30  # of nine functions in ten
+# packages, or "" for the files above them, whose variables are called what they hold
+PACKAGES_WITH_PLAIN_NAMES = (
+    "",
+    "backbones",
+    "evaluation",
+    "export",
+    "io",
+    "reports",
+    "scale",
+    "testing",
+    "training",
+)
+NAMES_OF_NOTHING = {"known", "found", "said", "given", "own", "one", "at", "most", "least"}
 
 
 def code_lines(text: str) -> int:
@@ -65,3 +79,25 @@ def test_most_functions_are_short() -> None:
         length(node) for path in FILES for node in functions(ast.parse(path.read_text()))
     )
     assert lengths[int(0.9 * len(lengths))] <= MOST_LINES_OF_MOST
+
+
+@pytest.mark.parametrize("package", PACKAGES_WITH_PLAIN_NAMES)
+def test_a_name_says_what_it_holds(package: str) -> None:
+    folder = PACKAGE / package
+    vague = [
+        f"{path.relative_to(PACKAGE)}:{line}: {name}"
+        for path in (folder.rglob("*.py") if package else folder.glob("*.py"))
+        for line, name in names_given(ast.parse(path.read_text()))
+        if name in NAMES_OF_NOTHING
+    ]
+    assert vague == [], "call it what it holds: a row, findings, options, a position"
+
+
+def names_given(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of each variable, parameter, field and attribute that is set."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield node.lineno, name
+            case ast.arg(arg=name):
+                yield node.lineno, name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mismatch.evaluation.threshold import FIGURES
-from mismatch.reports.figures import FIGURE_NAMES, bounds, figure_lines, percent_range
+from mismatch.reports.figures import FIGURE_NAMES, decimal_range, figure_lines, percent_range
 
 
 def test_figures_have_a_line_each() -> None:
@@ -11,6 +11,6 @@ def test_figures_have_a_line_each() -> None:
     lines = figure_lines(dict.fromkeys(FIGURES, 0.5), dict.fromkeys(FIGURES, (0.4, 0.6)))
     assert len(lines) == len(FIGURES)
     assert lines[1] == "mismatches: precision  0.5000  0.4000..0.6000"
-    assert bounds(float("nan"), float("nan")) == "–"
+    assert decimal_range(float("nan"), float("nan")) == "–"
     assert percent_range(0.1, 0.25) == "10.0% to 25.0%"
     assert percent_range(float("nan"), float("nan")) == "–"

@@ -12,7 +12,7 @@ from mismatch.io.outputs import refuse_model_folder
 
 __all__ = ["plugin_files", "write_plugin"]
 
-# what a plugin's installation would overwrite
+# installing a plugin of such a name would overwrite a package
 OURS = ("mismatch-clip", "mismatch-hf-clip", "mismatch-openclip")
 # a family's name that is also a fit name for a package
 FAMILY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

@@ -221,6 +221,8 @@ class _Source:
         ):
             before = 0
             for group, pieces in enumerate(chunks):
+                if metadata.row_group(group).num_rows == 0:
+                    continue  # it has no pages
                 count = rows_at_a_time(pages, pieces, leaves, most=BATCH)
                 for batch in parquet.iter_batches(
                     batch_size=count, row_groups=[group], columns=self.kept, use_threads=False

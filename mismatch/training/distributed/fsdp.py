@@ -83,7 +83,7 @@ def shards_towers(config: TrainConfig, processes: Processes, precision: str) -> 
 
 
 class Shards:
-    """A detector whose backbone is spread over the processes: each block of its towers is gathered
+    """A detector whose backbone is spread over the processes. Each block of its towers is gathered
     when it computes, and what is around them for a whole pass.
 
     Gradients are summed, as those of a backbone that every process has. What FSDP can't spread
@@ -187,7 +187,7 @@ class Shards:
                 module.reshard()
 
     def _line(self, blocks: int) -> str:
-        own, count = (
+        local, count = (
             sum(sizes)
             for sizes in zip(
                 *((_local(part).numel(), part.numel()) for part in self.backbone.parameters()),
@@ -196,7 +196,7 @@ class Shards:
         )
         return (
             f"`fsdp`: {blocks} blocks and what is around them over {self.processes.count}"
-            f" processes, {own:,} of the backbone's {count:,} weights in this one"
+            f" processes, {local:,} of the backbone's {count:,} weights in this one"
         )
 
 
@@ -214,9 +214,9 @@ class ShardedWeights:
         return gather(self.weights.state_dict(), self.shards.processes.main)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        own = self.weights.state_dict()
+        current = self.weights.state_dict()
         self.weights.load_state_dict(
-            {name: _spread(tensor, own.get(name)) for name, tensor in state_dict.items()}
+            {name: _spread(tensor, current.get(name)) for name, tensor in state_dict.items()}
         )
 
 
@@ -235,15 +235,15 @@ class ShardedOptimizer:
             parameter for group in self.optimizer.param_groups for parameter in group["params"]
         ]
         averages = {
-            i: {name: _spread(value, parameters[i]) for name, value in found.items()}
-            for i, found in state_dict["state"].items()
+            i: {name: _spread(value, parameters[i]) for name, value in values.items()}
+            for i, values in state_dict["state"].items()
         }
         self.optimizer.load_state_dict(state_dict | {"state": averages})
 
 
 def gather(state: T, keep: bool) -> T:
     """Return a state, nested in dicts and lists, with each sharded tensor whole and on the CPU, or
-    empty where it is not to be kept. All processes call it alike.
+    empty where it isn't kept. All processes call it alike.
     """
     if isinstance(state, DTensor):
         whole = state.full_tensor()
@@ -279,8 +279,7 @@ def _plugin() -> Any:
             f"accelerate launch --use_fsdp asks for FSDP {asked}, and mismatch train shards by FSDP"
             f" {VERSION}; pass --fsdp_version {VERSION}"
         )
-    # by which transformers would load weights in one process only, and a backbone looks at its own
-    # by running it
+    # transformers would load weights in one process only, and a backbone is run to look at it
     disable_fsdp_ram_efficient_loading()
     try:
         plugin: Any = FullyShardedDataParallelPlugin(fsdp_version=int(VERSION))
@@ -301,18 +300,18 @@ def _plugin() -> Any:
 
 
 def _blocks(backbone: Backbone, names: Sequence[str] | None) -> list[nn.Module]:
-    """Return the modules that are gathered one by one: those of the classes that accelerate was
-    told, else the blocks of both towers. InputError for a class that the backbone doesn't have.
+    """Return the modules that are gathered one by one: those of the classes that accelerate
+    received, else the blocks of both towers. InputError for a class that the backbone doesn't have.
     """
     if not names:
         return list(
             dict.fromkeys(block for tower in find_towers(backbone) for block in tower.blocks)
         )
-    known = {type(module).__name__ for module in backbone.modules()}
-    if unknown := [name for name in names if name not in known]:
+    classes = {type(module).__name__ for module in backbone.modules()}
+    if unknown := [name for name in names if name not in classes]:
         raise InputError(
             "accelerate launch --fsdp_transformer_layer_cls_to_wrap: the backbone has no"
-            f" {unknown[0]}{did_you_mean(unknown[0], known)}"
+            f" {unknown[0]}{did_you_mean(unknown[0], classes)}"
         )
     chosen = [module for module in backbone.modules() if type(module).__name__ in names]
     return [

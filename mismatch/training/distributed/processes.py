@@ -61,13 +61,13 @@ class Processes:
         if count == 1:
             return cls(choose_device(device))
         place = _number(("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"), 0)
-        own = choose_device(_device_of(device, place))
+        own_device = choose_device(_device_of(device, place))
         from accelerate import PartialState
 
         own_group = not torch.distributed.is_initialized()
-        state = PartialState(cpu=own.type == "cpu", timeout=PATIENCE)
+        state = PartialState(cpu=own_device.type == "cpu", timeout=PATIENCE)
         return cls(
-            own,
+            own_device,
             state.process_index,
             state.num_processes,
             first_of_machine=place == 0,
@@ -75,7 +75,7 @@ class Processes:
         )
 
     def end(self) -> None:
-        """Part when the interpreter ends, as all is done: a process that ends while the group's
+        """Part when the interpreter ends, as all is done. A process that ends while the group's
         threads still run may be taken for one that failed.
         """
         if self.own_group:
@@ -115,7 +115,7 @@ class Processes:
             return [work()]
         failure: Exception | None = None
         try:
-            said: list[Any] = [None, work()]
+            reply: list[Any] = [None, work()]
         except Exception as error:  # noqa: BLE001  raised below, when all know of it
             expected = (
                 ""
@@ -123,10 +123,10 @@ class Processes:
                 else f"process {self.index} of this run failed: {type(error).__name__}: "
             )
             failure = error
-            said = [type(error).__name__, f"{expected}{error}"]
+            reply = [type(error).__name__, f"{expected}{error}"]
         answers = [
             json.loads(answer.tobytes())
-            for answer in self.gather(np.frombuffer(json.dumps(said).encode(), np.uint8))
+            for answer in self.gather(np.frombuffer(json.dumps(reply).encode(), np.uint8))
         ]
         for index, (kind, value) in enumerate(answers):
             if kind is not None:
@@ -140,20 +140,21 @@ class Processes:
         sizes = self._gathered(torch.tensor([len(array)], device=self.device))
         rows = [int(size) for size in sizes]
         width = array.dtype.itemsize * int(np.prod(array.shape[1:]))
-        own = torch.zeros(max(rows) * width, dtype=torch.uint8, device=self.device)
-        own[: len(array) * width] = torch.from_numpy(
+        padded = torch.zeros(max(rows) * width, dtype=torch.uint8, device=self.device)
+        padded[: len(array) * width] = torch.from_numpy(
             np.array(array, order="C").view(np.uint8).reshape(-1)
         ).to(self.device)
-        found = [
-            row[: n * width].cpu().numpy() for row, n in zip(self._gathered(own), rows, strict=True)
+        parts = [
+            row[: n * width].cpu().numpy()
+            for row, n in zip(self._gathered(padded), rows, strict=True)
         ]
-        return [one.view(array.dtype).reshape(-1, *array.shape[1:]) for one in found]
+        return [part.view(array.dtype).reshape(-1, *array.shape[1:]) for part in parts]
 
     def _gathered(self, tensor: Tensor) -> list[Tensor]:
         """Return each process's tensor, all of one size."""
-        found = [torch.empty_like(tensor) for _ in range(self.count)]
-        torch.distributed.all_gather(found, tensor)
-        return found
+        tensors = [torch.empty_like(tensor) for _ in range(self.count)]
+        torch.distributed.all_gather(tensors, tensor)
+        return tensors
 
     def wait(self) -> None:
         """Wait until all are here."""

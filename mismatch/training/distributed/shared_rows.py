@@ -1,5 +1,5 @@
-"""The rows of a run: the first process of each machine reads and checks them once and writes them
-to an Arrow file, which all processes of that machine map.
+"""Read the rows of a run once a machine. Its first process checks them and writes them to an Arrow
+file, which all processes of that machine map.
 """
 
 from __future__ import annotations
@@ -47,32 +47,32 @@ def read_together(
     first_spelling, spelling_of = _first_of_column(images, processes)
     first_text, text_of = _first_of_column(texts, processes)
     file = file_finder(image_base_path)
-    own = first_spelling[processes.part(len(first_spelling))]
+    share = first_spelling[processes.part(len(first_spelling))]
     files = _gathered(
-        lambda: text_keys(file(images[row].as_py()) for row in own.tolist()), processes
+        lambda: text_keys(file(images[row].as_py()) for row in share.tolist()), processes
     )
     first_file, file_of = first_seen(files)  # `a.jpg` and `./a.jpg` are one
     first_image = first_spelling[first_file]
-    said = Selected(lambda row: str(texts[row].as_py()), first_text)
+    unique_texts = Selected(lambda row: str(texts[row].as_py()), first_text)
     return PairSet(
         csv_file=path,
         images=Selected(
             lambda row: resolve_image(image_base_path, images[row].as_py()), first_image
         ),
-        texts=said,
+        texts=unique_texts,
         lines=_column(table["line"], np.int64)[first_image],
         image_of=file_of[spelling_of],
         text_of=text_of,
         labels=_column(table["label"], np.float32),
-        pieces=said,
-        piece_of=np.arange(len(said)),
-        starts=np.arange(len(said) + 1),
+        pieces=unique_texts,
+        piece_of=np.arange(len(unique_texts)),
+        starts=np.arange(len(unique_texts) + 1),
     )
 
 
 def _shared_table(path: str, columns: Columns, processes: Processes) -> Any:
     """Return the rows as a table of pyarrow, mapped from a file that loses its name as soon as all
-    processes map it: the disk has its room back when they end, however that is.
+    processes map it. The disk has its room back when they end, however that is.
     """
     files: list[Path] = []
     tables: list[Any] = []
@@ -96,7 +96,7 @@ def _shared_table(path: str, columns: Columns, processes: Processes) -> Any:
 
 
 def _write(rows: Iterator[Row], files: list[Path]) -> str:
-    """Write the rows to a temporary file, which is added to `files` at once, and return its name;
+    """Write the rows to a temporary file, which is added to `files` at once, and return its name.
     CheckpointError where there is no room for it.
     """
     pa = _pyarrow()
@@ -166,7 +166,7 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[tuple[int, str, str, int | No
 
 def _check_same(path: str, written: Sequence[list[str] | None]) -> None:
     """Raise InputError where two machines have read different rows."""
-    digests = {index: found[2] for index, found in enumerate(written) if found}
+    digests = {index: entry[2] for index, entry in enumerate(written) if entry}
     for index, digest in digests.items():
         if digest != digests[min(digests)]:
             raise InputError(
@@ -220,16 +220,16 @@ def _first_of_column(column: Any, processes: Processes) -> tuple[Indices, Indice
 
 def _gathered(work: Callable[[], NDArray[Any]], processes: Processes) -> NDArray[Any]:
     """Return the arrays that `work` makes in each process, one behind the other."""
-    own: list[NDArray[Any]] = []
-    processes.each(lambda: own.append(work()))
-    return np.concatenate(processes.gather(own[0]))
+    made: list[NDArray[Any]] = []
+    processes.each(lambda: made.append(work()))
+    return np.concatenate(processes.gather(made[0]))
 
 
 def cut_together(
     sets: Sequence[PairSet], tokenizer: Tokenizer, processes: Processes, *, cut: bool
 ) -> tuple[list[PairSet], int]:
-    """Return the sets, their long texts in pieces where they shall be `cut`, and how many different
-    texts are long. Each process looks at its part of the texts.
+    """Return the sets, their long texts in pieces where they are to be `cut`, and how many
+    different texts are long. Each process looks at its part of the texts.
     """
     long = [_are_long(pairs, tokenizer, processes) for pairs in sets]  # (V,) each
     count = _count(sets, long, processes)
@@ -247,14 +247,14 @@ def _are_long(pairs: PairSet, tokenizer: Tokenizer, processes: Processes) -> NDA
     texts = pairs.texts[processes.part(len(pairs.texts))]
 
     def flags() -> NDArray[np.bool_]:
-        found = list[bool]()
+        cut_flags = list[bool]()
         for start in range(0, len(texts), BATCH_ROWS):
             chosen = list(texts[start : start + BATCH_ROWS])
             for text, encoded in zip(chosen, tokenizer.encode_each(chosen), strict=True):
                 if isinstance(encoded, InputError):
                     raise _text_error(pairs, text, encoded)
-                found.append(encoded.cut)
-        return np.array(found, np.bool_)
+                cut_flags.append(encoded.cut)
+        return np.array(cut_flags, np.bool_)
 
     return _gathered(flags, processes)
 
@@ -264,8 +264,8 @@ def _count(sets: Sequence[PairSet], long: Sequence[NDArray[np.bool_]], processes
     keys = list[Keys]()
     for pairs, flags in zip(sets, long, strict=True):
         numbers = np.flatnonzero(flags)
-        own = numbers[processes.part(len(numbers))].tolist()
-        keys += processes.gather(text_keys(pairs.texts[number] for number in own))
+        share = numbers[processes.part(len(numbers))].tolist()
+        keys += processes.gather(text_keys(pairs.texts[number] for number in share))
     return len(np.unique(np.concatenate(keys)))
 
 
@@ -284,8 +284,8 @@ def _cut(
     counts = array("q")
 
     def keys() -> Keys:
-        own = range(len(long))[processes.part(len(long))]
-        return text_keys(piece for text in own for piece in split(text))
+        share = range(len(long))[processes.part(len(long))]
+        return text_keys(piece for text in share for piece in split(text))
 
     def split(number: int) -> Iterator[str]:
         text = pairs.texts[number]

@@ -62,8 +62,8 @@ class Selected(Sequence[T], Generic[T]):
 
 @dataclass(frozen=True)
 class PairSet:
-    """Rows as indices into their unique images and unique texts, and the texts as pieces that the
-    text tower sees: one each, unless long ones are cut.
+    """Rows as indices into their unique images and unique texts. A text has the pieces that the
+    text tower sees: one, unless long ones are cut.
     """
 
     csv_file: str
@@ -106,7 +106,8 @@ class PairSet:
     def of_images(self, chosen: NDArray[np.bool_]) -> PairSet:
         """Return the rows of these images, (U,), as a set of their own. No text is cut yet."""
         rows = chosen[self.image_of]  # (N,)
-        images, (first, text_of) = np.flatnonzero(chosen), first_seen(self.text_of[rows])
+        images = np.flatnonzero(chosen)
+        first, text_of = first_seen(self.text_of[rows])
         texts = _take(self.texts, self.text_of[rows][first])
         return PairSet(
             csv_file=self.csv_file,
@@ -124,10 +125,12 @@ class PairSet:
     def cut(self, pieces_of: Mapping[str, Sequence[str]]) -> PairSet:
         """Return the same rows, with these texts in pieces."""
         parts = [pieces_of.get(text, (text,)) for text in self.texts]
-        at: dict[str, int] = {}
-        piece_of = [at.setdefault(piece, len(at)) for pieces in parts for piece in pieces]
+        numbers: dict[str, int] = {}
+        piece_of = [numbers.setdefault(piece, len(numbers)) for pieces in parts for piece in pieces]
         starts = np.cumsum([0, *map(len, parts)])
-        return replace(self, pieces=list(at), piece_of=np.array(piece_of, np.int64), starts=starts)
+        return replace(
+            self, pieces=list(numbers), piece_of=np.array(piece_of, np.int64), starts=starts
+        )
 
     def row_pieces(self, rows: Indices) -> tuple[Indices, Indices]:
         """Map B rows → of each of their M pieces its place in `pieces` (M,), and whose it is, in
@@ -141,15 +144,15 @@ class PairSet:
         place = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)
         return self.piece_of[first[row_of] + place], row_of
 
-    def row_slices(self, most: int) -> Iterator[Indices]:
-        """Yield all rows in order, as many at a time as have at most `most` pieces together; a row
+    def row_slices(self, max_pieces: int) -> Iterator[Indices]:
+        """Yield all rows in order, as many at a time as have at most `max_pieces` together. A row
         that has more stands alone.
         """
         ends = np.cumsum(np.diff(self.starts)[self.text_of])  # (N,) pieces up to and with each row
         first = 0
         while first < len(self):
             before = ends[first - 1] if first else 0
-            last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
+            last = max(first + 1, int(np.searchsorted(ends, before + max_pieces, side="right")))
             yield np.arange(first, last)
             first = last
 

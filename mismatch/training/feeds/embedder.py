@@ -39,7 +39,7 @@ __all__ = ["EmbeddedRows", "Embedder", "open_embedder"]
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
 DEFAULTS = TrainConfig(train_csv="")
-# of tune='head'
+# the recipe of tune='head'
 RECIPE: dict[str, Any] = {
     "hidden_dim": DEFAULTS.head_hidden,
     "dropout": MODES["head"]["dropout"],
@@ -115,10 +115,14 @@ class Embedder:
         ) as advance:
             images, bad_images = embed_images(pipeline, pairs.images, cache=store, progress=advance)
             pieces, bad_pieces = embed_texts(pipeline, pairs.pieces, cache=store, progress=advance)
-        unsplit_at = {at: unsplit[text] for at, text in enumerate(pairs.texts) if text in unsplit}
-        bad = [_why(pairs, at, bad_images, bad_pieces, unsplit_at) for at in range(len(pairs))]
-        problems |= {int(usable[at]): why for at, why in enumerate(bad) if why is not None}
-        good = np.array([at for at, why in enumerate(bad) if why is None], np.int64)
+        unsplit_at = {
+            index: unsplit[text] for index, text in enumerate(pairs.texts) if text in unsplit
+        }
+        bad = [
+            _why(pairs, index, bad_images, bad_pieces, unsplit_at) for index in range(len(pairs))
+        ]
+        problems |= {int(usable[index]): why for index, why in enumerate(bad) if why is not None}
+        good = np.array([index for index, why in enumerate(bad) if why is None], np.int64)
         if not len(good):
             raise InputError(
                 f"{csv_file}: not one of its {len(rows):,} rows can be scored; mismatch validate"
@@ -214,18 +218,18 @@ def _only(
     """Return these rows of `pairs`, with the images and texts that they name and no others. The
     pieces stay.
     """
-    seen, image_of = np.unique(pairs.image_of[good], return_inverse=True)
-    said, text_of = np.unique(pairs.text_of[good], return_inverse=True)
-    spans = [pairs.piece_of[pairs.starts[text] : pairs.starts[text + 1]] for text in said]
+    kept_images, image_of = np.unique(pairs.image_of[good], return_inverse=True)
+    kept_texts, text_of = np.unique(pairs.text_of[good], return_inverse=True)
+    spans = [pairs.piece_of[pairs.starts[text] : pairs.starts[text + 1]] for text in kept_texts]
     kept = replace(
         pairs,
-        images=[pairs.images[i] for i in seen],
-        lines=pairs.lines[seen],
-        texts=[pairs.texts[i] for i in said],
+        images=[pairs.images[i] for i in kept_images],
+        lines=pairs.lines[kept_images],
+        texts=[pairs.texts[i] for i in kept_texts],
         image_of=np.asarray(image_of, np.int64),
         text_of=np.asarray(text_of, np.int64),
         labels=pairs.labels[good],
         piece_of=np.concatenate(spans),
         starts=np.cumsum([0, *map(len, spans)]),
     )
-    return EmbeddedRows(kept, rows, images[seen], pieces, problems)
+    return EmbeddedRows(kept, rows, images[kept_images], pieces, problems)

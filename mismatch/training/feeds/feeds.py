@@ -69,14 +69,14 @@ class Feed(Protocol):
         ahead of time where that takes time.
         """
 
-    def known(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+    def embeddings_of(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Return embeddings of a batch's unique images (U', image_width) and unique pieces of texts
         (W', text_width), where they need no tower.
         """
 
     def parts(self, inputs: Any, count: int) -> list[TowerPart]:
         """Return images and texts of this process's share, in at most `count` parts each and in as
-        many in every process; none where the embeddings are known.
+        many in every process. There are none where the embeddings are known.
         """
 
     def embed(self, detector: Detector, part: TowerPart) -> Tensor:
@@ -100,7 +100,7 @@ class EmbeddingFeed:
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, None]]:
         return ((batch, None) for batch in batches)
 
-    def known(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def embeddings_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return (
             self.images[torch.from_numpy(batch.images)],
             self.pieces[torch.from_numpy(batch.pieces)],
@@ -151,7 +151,7 @@ class PixelFeed:
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, ProcessShare]]:
         return ahead(lambda batch: (batch, self._share(batch)), batches, self.workers)
 
-    def known(self, batch: Batch) -> None:
+    def embeddings_of(self, batch: Batch) -> None:
         return None
 
     def parts(self, inputs: ProcessShare, count: int) -> list[TowerPart]:
@@ -177,8 +177,8 @@ class PixelFeed:
         seen = ahead(
             lambda part: (part[0], self._pixels(part[1])), self._slices(images, size), self.workers
         )
-        said = (
-            (chosen, self._tokens(given)) for chosen, given in self._slices(by_length, 4 * size)
+        tokenized = (
+            (chosen, self._tokens(even)) for chosen, even in self._slices(by_length, 4 * size)
         )
         image_rows = [
             (chosen, detector.encode_image(pixel_values.to(self.device))[: len(chosen)])
@@ -189,7 +189,7 @@ class PixelFeed:
                 chosen,
                 detector.encode_text(*(tensor.to(self.device) for tensor in tokens))[: len(chosen)],
             )
-            for chosen, tokens in said
+            for chosen, tokens in tokenized
         ]
         return self.processes.assemble(len(images), image_rows), self.processes.assemble(
             len(self.lengths), piece_rows
@@ -212,10 +212,10 @@ class PixelFeed:
         """Yield the process's share, `size` at a time: its own items, and those with one more that
         keep the processes in step. There are as many slices in every process.
         """
-        own = items[self.processes.share(len(items))]
+        share = items[self.processes.share(len(items))]
         even = items[self.processes.even_share(len(items))]
         for start in range(0, len(even), size):
-            yield own[start : start + size], even[start : start + size]
+            yield share[start : start + size], even[start : start + size]
 
     def _by_length(self, pieces: Indices) -> Indices:
         """Map (W,) pieces → their places, short ones first."""
@@ -244,13 +244,13 @@ def _tokenized(
     """Map W pieces, of which each process takes its part → the ids of all, piece after piece (T,),
     and how many each piece has (W,).
     """
-    own = pieces[processes.part(len(pieces))]
+    share = pieces[processes.part(len(pieces))]
     ids = array("i")
     lengths = array("q")
 
     def encode() -> None:
-        for start in range(0, len(own), TEXTS):
-            for tokens in tokenizer.encode(list(own[start : start + TEXTS]))[0]:
+        for start in range(0, len(share), TEXTS):
+            for tokens in tokenizer.encode(list(share[start : start + TEXTS]))[0]:
                 ids.extend(tokens)
                 lengths.append(len(tokens))
 
@@ -275,10 +275,10 @@ class PixelStore:
     def __init__(self, spec: ImageSpec, limit: int = STORE_BYTES) -> None:
         self.size = spec.size
         self.picture = Preprocessor(spec).picture
-        # of a resized image: there is nothing left to resize or crop
+        # a stored image is resized already: there is nothing left to resize or crop
         self.normalise = Preprocessor(replace(spec, mode="shortest", resize=0))
         self.room = limit  # bytes left
-        self.known: dict[Path, NDArray[np.uint8]] = {}
+        self.resized: dict[Path, NDArray[np.uint8]] = {}
 
     def load(self, pairs: PairSet, images: Indices) -> NDArray[np.float32]:
         """Return pixel values (B, 3, S, S) of images by their place in `pairs`; ImageError with
@@ -292,15 +292,15 @@ class PixelStore:
     def _resized(self, pairs: PairSet, image: int) -> NDArray[np.uint8]:
         """Return an image resized, (S, S, 3)."""
         path = pairs.images[image]
-        if (found := self.known.get(path)) is not None:
-            return found
+        if (stored := self.resized.get(path)) is not None:
+            return stored
         picture = prepare_alone(self.picture, path)
         if isinstance(picture, ImageError):
             raise pairs.image_error(image, picture)
         pixels = np.asarray(picture)
         if pixels.nbytes <= self.room:
             self.room -= pixels.nbytes
-            self.known[path] = pixels
+            self.resized[path] = pixels
         return pixels
 
 

@@ -37,13 +37,7 @@ from mismatch.training.feeds.feeds import EmbeddingFeed, Feed, PixelFeed, PixelS
 from mismatch.training.head import build_head, head_options, head_spec_for
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
 
-__all__ = [
-    "Start",
-    "cut_long_texts",
-    "load_sets",
-    "load_start",
-    "make_feeds",
-]
+__all__ = ["Start", "cut_long_texts", "load_sets", "load_start", "make_feeds"]
 
 Item = TypeVar("Item")
 # (n, D), and why some rows of it are nan
@@ -151,7 +145,7 @@ def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
 
 
 def load_sets(config: TrainConfig, processes: Processes = ALONE) -> tuple[PairSet, PairSet | None]:
-    """Return rows to train on and rows to validate on, None where there shall be none. Every row is
+    """Return rows to train on and rows to validate on, None where none are wanted. Every row is
     checked, by one process of each machine where there are several.
     """
     pairs = _load(str(config.train_csv), config, processes)
@@ -209,21 +203,18 @@ def cut_long_texts(
     """
     spec = start.detector.backbone.text_spec
     cut = start.long_text != "truncate"
-    found, count = cut_together(sets, Tokenizer(spec), processes, cut=cut)
+    cut_sets, count = cut_together(sets, Tokenizer(spec), processes, cut=cut)
     if count:
         line = long_texts_line(count, spec.context_length, start.long_text, now=True, advise=True)
         if cut:
             announce(line)
         else:
             warn("long_text", line)
-    return found, count
+    return cut_sets, count
 
 
 def make_feeds(
-    config: TrainConfig,
-    start: Start,
-    sets: Sequence[PairSet],
-    processes: Processes,
+    config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes
 ) -> list[Feed]:
     """Return a feed per set. With a frozen backbone every image and text is embedded here, once."""
     if config.tune == "head":
@@ -235,27 +226,21 @@ def make_feeds(
 
 
 def _embedded(
-    config: TrainConfig,
-    start: Start,
-    sets: Sequence[PairSet],
-    processes: Processes,
+    config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes
 ) -> list[Feed]:
     meta = meta_for(start.family, start.model_id, start.detector.head.spec)
     engine = TorchEngine(start.detector, meta, device=processes.device)
     pipeline = Pipeline(engine, workers=config.num_workers)
     feeds = list[Feed]()
     for pairs in sets:
-        # with what other processes have embedded
+        # opened for each set, so that it has what other processes have embedded
         cache = EmbeddingCache(config.cache or default_cache(), namespace=engine.fingerprint)
         feeds.append(_embed(pairs, pipeline, cache, processes))
     return feeds
 
 
 def _embed(
-    pairs: PairSet,
-    pipeline: Pipeline,
-    cache: EmbeddingCache,
-    processes: Processes,
+    pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, processes: Processes
 ) -> EmbeddingFeed:
     """Embed this process's share, and give all processes all embeddings."""
     total = len(processes.share(len(pairs.images))) + len(processes.share(len(pairs.pieces)))

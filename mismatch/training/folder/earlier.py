@@ -7,9 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mismatch.errors import CheckpointError
-from mismatch.training.checkpoint import (
-    is_checkpoint,
-)
+from mismatch.training.checkpoint import is_checkpoint
 from mismatch.training.folder.state import Note, read_note
 
 __all__ = [
@@ -39,12 +37,12 @@ def resumable(folder: Path) -> tuple[Path, Note] | None:
     """Return the newest checkpoint in a run's folder that has a state, and that state's note; None
     where there is none.
     """
-    found = [
-        (path, note)
-        for path in earlier_checkpoints(folder)
-        if WITH_STATE.fullmatch(path.name) and (note := read_note(path))
-    ]
-    return max(found, key=lambda one: one[1].saved, default=None)
+    states = []
+    for path in earlier_checkpoints(folder):
+        note = read_note(path) if WITH_STATE.fullmatch(path.name) else None
+        if note is not None:
+            states.append((path, note))
+    return max(states, key=lambda state: state[1].saved, default=None)
 
 
 def unfinished(folder: Path) -> tuple[Path, Note] | None:
@@ -65,13 +63,9 @@ def is_own(folder: Path, path: Path) -> bool:
 
 def earlier_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a run's folder."""
-    found = (
-        [
-            path
-            for path in folder.iterdir()
-            if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)
-        ]
-        if folder.is_dir()
-        else []
-    )
-    return sorted(found, key=lambda path: (len(path.name), path.name))
+    if not folder.is_dir():
+        return []
+    checkpoints = [
+        path for path in folder.iterdir() if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)
+    ]
+    return sorted(checkpoints, key=lambda path: (len(path.name), path.name))

@@ -47,7 +47,7 @@ class Validation:
         accuracy is taken.
         """
         metrics = binary_metrics(labels, scores_from_logits(logits, PLAIN), PLAIN.default_threshold)
-        # unclipped, as training's
+        # unclipped, as the training loss
         metrics["log_loss"] = float(
             np.logaddexp(0, np.where(labels == 1, -1.0, 1.0) * logits.astype(np.float64)).mean()
         )
@@ -116,11 +116,11 @@ class History:
         self.best_key = (-math.inf, -math.inf)
         self.best_validation: Validation | None = None
 
-    def began(self, at: float, embedding_seconds: float) -> None:
+    def began(self, start: float, embedding_seconds: float) -> None:
         """Take note of when the run began, by `time.perf_counter`, and how long a frozen backbone's
         embeddings took, the cache's share included.
         """
-        self.mark = at
+        self.mark = start
         self.facts["embedding_seconds"] = embedding_seconds
 
     def add(
@@ -202,7 +202,7 @@ class History:
     def state_dict(self) -> dict[str, Any]:
         """Return what has been found out so far; `facts` are those of the process."""
         best = self.best_validation
-        known = (
+        validation = (
             None
             if best is None
             else {"metrics": best.metrics, "score": best.score.to_dict(), "tuned": best.tuned}
@@ -211,17 +211,17 @@ class History:
             "lists": self.lists,
             "best_epoch": self.best_epoch,
             "best_key": list(self.best_key),
-            "best_validation": known,
+            "best_validation": validation,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
-        known = state_dict["best_validation"]
+        validation = state_dict["best_validation"]
         self.lists = state_dict["lists"]
         self.best_epoch = state_dict["best_epoch"]
         self.best_key = (state_dict["best_key"][0], state_dict["best_key"][1])
-        self.best_validation = known and Validation(
-            known["metrics"], ScoreSpec.from_dict(known["score"]), known["tuned"]
+        self.best_validation = validation and Validation(
+            validation["metrics"], ScoreSpec.from_dict(validation["score"]), validation["tuned"]
         )
 
     def to_dict(self) -> dict[str, Any]:

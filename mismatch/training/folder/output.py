@@ -42,18 +42,13 @@ from mismatch.training.folder.earlier import (
 from mismatch.training.folder.state import drop_state
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
 
-__all__ = [
-    "RunFolder",
-    "check_usable",
-    "draw_curves",
-]
+__all__ = ["RunFolder", "check_usable", "draw_curves"]
 
 RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the way
 WRITTEN = re.compile(
     rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}"
 )
-# of what stands next to the checkpoints; run.yaml is never taken from its author, see
-# `_write_settings`
+# files next to the checkpoints; run.yaml is never taken from its author, see `_write_settings`
 _KINDS = {
     STATS: json_report("the figures of a run", ["epochs"]),
     CURVES: picture("a picture"),
@@ -87,7 +82,7 @@ class RunFolder:
         self.keep = keep
         self.written: list[Path] = []
         check_usable(self.folder)
-        # run than this one, which an interruption in the first epoch must not cost
+        # an interruption in the first epoch must not cost an earlier run
         self.guards_other = unfinished(self.folder) is not None
 
     @property
@@ -99,8 +94,8 @@ class RunFolder:
         """Return when the newest state here was saved, nanoseconds since 1970; 0 without any. The
         next one counts as later, whatever the clock says.
         """
-        found = unfinished(self.folder)
-        return 0 if found is None else found[1].saved
+        state = unfinished(self.folder)
+        return 0 if state is None else state[1].saved
 
     @property
     def starts_from_own(self) -> bool:
@@ -112,14 +107,13 @@ class RunFolder:
     def resume_from(
         self, place: Path, epoch: int, best_epoch: int, stats: Mapping[str, Any]
     ) -> None:
-        """Go on from `place` with the run whose last complete epoch is `epoch`, 0 for none, and do
-        what was cut short after its checkpoint was whole.
+        """Go on from `place` with the run whose last complete epoch is `epoch`, 0 for none. Do what
+        was cut short after its checkpoint was whole.
         """
         self.guards_other = False
         sweep(self.folder, WRITTEN)
-        self.written = [
-            path for n in range(1, epoch + 1) if is_checkpoint(path := self.folder / f"{EPOCH}{n}")
-        ]
+        places = [self.folder / f"{EPOCH}{number}" for number in range(1, epoch + 1)]
+        self.written = [path for path in places if is_checkpoint(path)]
         if not self.written:
             return  # in its first epoch, next to what an earlier run has left
         if epoch == 1:
@@ -214,10 +208,10 @@ class RunFolder:
         """Return what this run has written, for people."""
         if not self.holds_this_run:
             return "nothing has been written"
-        own = (*self.written, self.folder / BEST, self.folder / FINAL) if self.written else ()
+        models = (*self.written, self.folder / BEST, self.folder / FINAL) if self.written else ()
         return (
             f"{self.folder} holds"
-            f" {_listing([path for path in (*own, self.folder / LAST) if is_checkpoint(path)])}"
+            f" {_listing([path for path in (*models, self.folder / LAST) if is_checkpoint(path)])}"
         )
 
     def _write_settings(self) -> None:
@@ -364,12 +358,12 @@ def check_usable(folder: Path) -> None:
         [
             ("`output_dir`", folder / name, kind)
             for name, kind in _KINDS.items()
-            if not _is_beside_stats(folder, name)
+            if not _is_next_to_stats(folder, name)
         ]
     )
 
 
-def _is_beside_stats(folder: Path, name: str) -> bool:
+def _is_next_to_stats(folder: Path, name: str) -> bool:
     """Return whether a file is the picture of a run: older versions did not sign them."""
     return name == CURVES and (folder / STATS).is_file()
 

@@ -1,5 +1,5 @@
-"""Whether there is a run to go on with, and whether it is the one that is asked for: the same
-options, the same rows, the same frozen weights.
+"""Find the run to go on with, and check that it is the one that is asked for. Its options, rows and
+frozen weights must be the same.
 """
 
 from __future__ import annotations
@@ -62,16 +62,15 @@ class ResumePlan:
         """Raise InputError where the rows, with that digest, are no longer those that the run has
         trained on.
         """
-        known = (
-            self.note.rows
-            if self.note
-            else self.finished["rows_digest"]
-            if self.finished
-            else digest
-        )
-        if not known.startswith(DIGEST):
+        if self.note:
+            earlier_digest = self.note.rows
+        elif self.finished:
+            earlier_digest = self.finished["rows_digest"]
+        else:
+            return
+        if not earlier_digest.startswith(DIGEST):
             digest = _older_digest(sets, str(config.image_base_path))
-        if known != digest:
+        if earlier_digest != digest:
             files = (
                 config.train_csv
                 if config.val_csv is None
@@ -100,19 +99,16 @@ class ResumePlan:
             (self.note.engine, now.engine),
             (f"{self.note.threads} threads", f"{now.threads} threads"),
         )
-        found = [f"{then} then, {here} now" for then, here in changes if then != here]
+        differences = [f"{then} then, {here} now" for then, here in changes if then != here]
         if self.note.embeddings != now.embeddings:
-            found.append("cached embeddings were made again, in other batches")
-        return (
-            [
-                (
-                    "the result will differ in its last digits from that of a run without an"
-                    f" interruption: {'; '.join(found)}"
-                )
-            ]
-            if found
-            else []
+            differences.append("cached embeddings were made again, in other batches")
+        if not differences:
+            return []
+        remark = (
+            "the result will differ in its last digits from that of a run without an"
+            f" interruption: {'; '.join(differences)}"
         )
+        return [remark]
 
 
 def make_plan(config: TrainConfig) -> ResumePlan:
@@ -121,16 +117,16 @@ def make_plan(config: TrainConfig) -> ResumePlan:
     """
     folder = Path(config.output_dir)
     if not config.resume:
-        if found := unfinished(folder):
+        if run := unfinished(folder):
             announce(
-                f"{folder} holds an unfinished run ({found[1].place}): `resume` would go on with"
+                f"{folder} holds an unfinished run ({run[1].place}): `resume` would go on with"
                 " it; without, it is removed after the first epoch"
             )
         return ResumePlan()
-    if found := resumable(folder):
-        _check_options(config, found[1].config)
-        announce(f"resuming the run in {found[0]}: {found[1].place}")
-        return ResumePlan(*found)
+    if run := resumable(folder):
+        _check_options(config, run[1].config)
+        announce(f"resuming the run in {run[0]}: {run[1].place}")
+        return ResumePlan(*run)
     if stats := _finished(folder):
         _check_options(config, stats["config"])
         return ResumePlan(finished=stats)
@@ -167,8 +163,8 @@ def rows_digest(sets: Sequence[PairSet], image_base_path: str, processes: Proces
             _below(path, image_base_path)
             for path in pairs.images[processes.part(len(pairs.images))]
         ]
-        for own in (images, pairs.texts[processes.part(len(pairs.texts))]):
-            digest.update(np.concatenate(processes.gather(text_keys(own))).tobytes())
+        for strings in (images, pairs.texts[processes.part(len(pairs.texts))]):
+            digest.update(np.concatenate(processes.gather(text_keys(strings))).tobytes())
         for array in (pairs.image_of, pairs.text_of, pairs.labels):
             digest.update(np.ascontiguousarray(array).tobytes())
     return f"{DIGEST}{digest.hexdigest()}"
@@ -200,12 +196,12 @@ def frozen_digest(detector: Detector) -> str:
 
 def embeddings_digest(feeds: Sequence[Feed | None]) -> str | None:
     """Return a hash, hex, of what `tune='head'` trains on; None where the towers run each step."""
-    known = [feed for feed in feeds if isinstance(feed, EmbeddingFeed)]
+    embedded = [feed for feed in feeds if isinstance(feed, EmbeddingFeed)]
     digest = hashlib.sha256()
-    for feed in known:
+    for feed in embedded:
         digest.update(_bytes(feed.images))
         digest.update(_bytes(feed.pieces))
-    return digest.hexdigest() if known else None
+    return digest.hexdigest() if embedded else None
 
 
 def _bytes(tensor: Tensor) -> Any:
@@ -213,11 +209,9 @@ def _bytes(tensor: Tensor) -> Any:
 
 
 def _below(path: Path, base: str) -> str:
-    return (
-        (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
-        if base
-        else os.fspath(path)
-    )
+    if not base:
+        return os.fspath(path)
+    return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
 
 
 def _finished(folder: Path) -> Mapping[str, Any] | None:
@@ -235,9 +229,9 @@ def _finished(folder: Path) -> Mapping[str, Any] | None:
 def _check_options(config: TrainConfig, stored: Mapping[str, Any]) -> None:
     """Raise InputError for the first option that would alter the result."""
     asked = json.loads(json.dumps(config.to_dict()))
-    for one in fields(config):
-        name = one.name
-        if one.metadata.get("free") or name not in stored or asked[name] == stored[name]:
+    for option in fields(config):
+        name = option.name
+        if option.metadata.get("free") or name not in stored or asked[name] == stored[name]:
             continue
         why = (
             "; the rates fall over all epochs. For more of them start from final_model with"

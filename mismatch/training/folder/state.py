@@ -62,17 +62,15 @@ class Position:
 
     def next_epoch(self) -> None:
         """Go on to the next epoch, of which nothing is done yet."""
-        self.epoch, self.step, self.rows, self.seconds, self.sums = (
-            self.epoch + 1,
-            0,
-            0,
-            0.0,
-            torch.zeros_like(self.sums),
-        )
+        self.epoch += 1
+        self.step = 0
+        self.rows = 0
+        self.seconds = 0.0
+        self.sums = torch.zeros_like(self.sums)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of it."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up, on the device that `sums` is on."""
@@ -106,15 +104,15 @@ class Weights:
         """Copy them into the detector's own tensors, which an optimizer holds on to; ValueError for
         other names or shapes.
         """
-        own = self.state_dict()
-        unlike = own.keys() ^ state_dict.keys() or {
-            name for name in own if own[name].shape != state_dict[name].shape
+        current = self.state_dict()
+        unlike = current.keys() ^ state_dict.keys() or {
+            name for name in current if current[name].shape != state_dict[name].shape
         }
         if unlike:
             raise ValueError(
                 f"the weights {', '.join(sorted(unlike)[:3])} are not those of this model"
             )
-        for name, tensor in own.items():
+        for name, tensor in current.items():
             tensor.copy_(state_dict[name])
 
 
@@ -178,17 +176,16 @@ def read_note(folder: Path) -> Note | None:
         data = read_json(folder / NOTE)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; train again without `resume`") from error
-    found = data.pop("format_version", None) if isinstance(data, dict) else None
-    if found != FORMAT_VERSION:
+    version = data.pop("format_version", None) if isinstance(data, dict) else None
+    if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{folder / NOTE} has format_version {found!r}, this mismatch reads {FORMAT_VERSION};"
+            f"{folder / NOTE} has format_version {version!r}, this mismatch reads {FORMAT_VERSION};"
             " upgrade mismatch-clip or train again"
         )
-    if not is_sealed({"format_version": found, **data}):
+    if not is_sealed({"format_version": version, **data}):
         raise CheckpointError(
             f"{folder / NOTE} differs from its own checksum: damaged or changed by hand;"
-            " train again"
-            " without `resume`"
+            " train again without `resume`"
         )
     try:
         return Note(**{name: value for name, value in data.items() if name not in (DIGEST, SEAL)})

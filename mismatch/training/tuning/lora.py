@@ -1,5 +1,5 @@
-"""Low-rank adapters of a backbone's layers (LoRA, Hu et al. 2021): put in, and merged into plain
-weights for saving while the live ones stay as they are.
+"""Low-rank adapters of a backbone's layers (LoRA, Hu et al. 2021). For saving they are merged into
+plain weights, while the live ones stay as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mismatch.training.tuning.towers import Tower
 __all__ = ["LowRank", "adapter_layers", "add_adapters", "merged"]
 
 ADAPTER = "default"  # peft's own name
-# relative; what rounding may change between a layer and the plain function that it stands for
+# relative difference that rounding may make between a layer and the plain function it stands for
 SAME = 1e-4
 
 
@@ -49,13 +49,12 @@ def add_adapters(
     blocks → how many layers of each tower.
 
     peft adapts linear layers and plain convolutions. Attention with packed projections is adapted
-    here, as peft's way subtracts from the frozen weights after each step what it added before,
-    which doesn't give them back to the last bit; and so are other kinds of convolutions, of which
-    peft would build more. There the weight itself is adapted, without dropout, which belongs to a
-    layer's input.
+    here. After each step peft subtracts from the frozen weights what it added, which doesn't give
+    them back to the last bit. So are other kinds of convolutions, of which peft would build more.
+    There the weight itself is adapted, without dropout, which belongs to a layer's input.
     """
     chosen = {tower.name: _targets(backbone, tower) for tower in towers}
-    layers = list(dict.fromkeys(layer for found in chosen.values() for layer in found))
+    layers = list(dict.fromkeys(layer for targets in chosen.values() for layer in targets))
     if not layers:
         raise InputError(
             "`tune='lora'` finds no linear layer, convolution or attention in this backbone; use"
@@ -66,7 +65,7 @@ def add_adapters(
     for layer in layers:
         if not _is_pefts(layer):
             _adapt_weights(layer, rank, alpha)
-    return {name: len(found) for name, found in chosen.items()}
+    return {name: len(targets) for name, targets in chosen.items()}
 
 
 def adapter_layers(backbone: nn.Module) -> list[nn.Module]:
@@ -134,7 +133,7 @@ def _adaptable(modules: Iterable[nn.Module], tower: Tower) -> list[nn.Module]:
 
 def _can_adapt(layer: nn.Module) -> bool:
     """Return whether a layer can be adapted: attention, a convolution over all channels, or a
-    linear layer that adds to its output what is added to its weight.
+    linear layer whose output moves with its weight.
     """
     if isinstance(layer, nn.Linear):
         return _is_linear(layer)
@@ -174,7 +173,7 @@ def _adapt_layers(
     except ImportError as error:
         raise MissingExtraError("`tune='lora'`", "train") from error
     wanted = set(layers)
-    # a list would match by its names' ends
+    # peft would match a list by the ends of names
     names = "|".join(
         re.escape(name) for name, module in backbone.named_modules() if module in wanted
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["LAST", "MODES", "explained", "shown_default"]
 
-# of modes that train the towers
+# defaults of modes that train the towers
 TOWERS = {"epochs": 10, "batch_size": 32, "head_learning_rate": 1e-3, "dropout": 0.1}
 # what `tune` sets where an option is left open
 MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -27,12 +27,7 @@ MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         ),
         "lora": MappingProxyType(
             TOWERS
-            | {
-                "learning_rate": 2e-4,
-                "lora_rank": 16,
-                "lora_alpha": 32.0,
-                "lora_dropout": 0.05,
-            }
+            | {"learning_rate": 2e-4, "lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.05}
         ),
         "last-N": MappingProxyType(TOWERS | {"learning_rate": 1e-5, "layer_decay": 1.0}),
     }

@@ -107,10 +107,10 @@ def _door_of(doors: dict[nn.Module, list[Node]]) -> Callable[..., tuple[Any, Any
                 nodes.append(entered.grad_fn)
             return entered
 
-        found = tuple(map(door, args)), {key: door(value) for key, value in kwargs.items()}
+        opened = tuple(map(door, args)), {key: door(value) for key, value in kwargs.items()}
         if nodes:
             doors[block] = nodes
-        return found
+        return opened
 
     return hook
 

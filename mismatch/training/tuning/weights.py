@@ -4,14 +4,12 @@ training mode, and what is saved.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-import torch
 from torch import Tensor, nn
 
 from mismatch.backbones.base import Backbone
-from mismatch.errors import CheckpointError
 from mismatch.training.callbacks import announce
 from mismatch.training.config import TrainConfig
 from mismatch.training.tuning.lora import adapter_layers, add_adapters, merged
@@ -29,7 +27,7 @@ class Tuning:
         """
         self.mode = config.mode
         self.backbone = backbone
-        # of the backbone's rate, for weights that have less than all of it
+        # share of the backbone's rate, for weights that have less than all of it
         self.factors: dict[nn.Parameter, float] = {}
         # blocks that are to be computed again in the backward pass of lora
         self.checkpointed: list[nn.Module] = []
@@ -95,22 +93,6 @@ class Tuning:
             if weight.requires_grad
         }
         return weights | {name: buffer.detach() for name, buffer in self.backbone.named_buffers()}
-
-    @torch.no_grad()
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state` gave in a run with the same options."""
-        own = self.state()
-        shapes = [
-            {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            for tensors in (own, state)
-        ]
-        if shapes[0] != shapes[1]:
-            raise CheckpointError(
-                f"the saved training state is of other weights than those that `tune='{self.mode}'`"
-                " trains here; resume with the same options"
-            )
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
 
     def _train_adapters(self) -> None:
         """Put the adapters' dropout alone in training mode. For gradient checkpointing, which

@@ -258,13 +258,13 @@ def test_pixel_values_are_exactly_the_runtimes_fresh_and_from_memory(
     expected = np.stack([preprocess(photos.images[i]) for i in index])
     for _ in range(2):
         assert np.array_equal(store.load(photos, index), expected)
-    assert len(store.known) == (5 if limit else 0)
+    assert len(store.resized) == (5 if limit else 0)
 
 
 def test_the_store_stays_within_its_limit(photos: PairSet) -> None:
     store = PixelStore(SPECS[0], limit=3 * 32 * 32 * 2 + 10)
     store.load(photos, np.arange(5))
-    assert (len(store.known), store.room) == (2, 10)
+    assert (len(store.resized), store.room) == (2, 10)
 
 
 @pytest.mark.parametrize(
