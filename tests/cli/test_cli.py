@@ -22,8 +22,8 @@ from click.testing import CliRunner, Result
 import mismatch
 from mismatch import cli
 from mismatch.errors import DeviceError, ImageNotFoundError, InputError, MismatchWarning
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 HEAVY = (
     "torch",
     "torchvision",

@@ -28,9 +28,8 @@ from mismatch.cli import main
 from mismatch.errors import InputError
 from mismatch.jobs import serve
 from mismatch.serving.configuration import Settings
+from tests.support.paths import BUNDLE
 from tests.support.serving import free_port, image, post, served_process, text64
-
-BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundles" / "format-1"
 
 
 def test_a_bundle_behind_a_real_server_loses_nothing_at_sigterm(

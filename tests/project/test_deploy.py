@@ -28,8 +28,8 @@ from mismatch.jobs.serve import GRACE
 from mismatch.serving.app import create_app
 from mismatch.serving.configuration import TOKENS_ENV, Settings
 from mismatch.serving.setting_rules import SHORTEST_TOKEN
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "examples" / "deploy"
 TAGGED = re.compile(r"[\w./${}-]+:(?!latest$)[\w.${}-]+")
 

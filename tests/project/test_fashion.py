@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from mismatch.cli import main
 from mismatch.evaluation.metrics import auroc
-from tests.conftest import WHOLE, first_photos
+from tests.support.paths import WHOLE
+from tests.support.rows import first_photos
 
 PHOTOS = {"train": 800, "val": 200, "test": 200}  # two rows each
 pytestmark = pytest.mark.slow

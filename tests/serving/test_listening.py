@@ -11,7 +11,6 @@ import sys
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from socket import create_connection
 from typing import Any
 
@@ -21,9 +20,8 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.serving.budget import UNKNOWN
 from mismatch.serving.configuration import Settings
 from mismatch.serving.listening import RESERVED, Connections, LoopFaults, connections_within_limits
+from tests.support.paths import BUNDLE
 from tests.support.serving import free_port, running, server
-
-BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundles" / "format-1"
 
 
 class One:

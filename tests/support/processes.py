@@ -1,0 +1,43 @@
+"""`mismatch` and other programs in processes of their own, which never outlive their test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["PATIENCE", "command_line", "ended", "finished", "started"]
+
+PATIENCE = 120  # seconds, after which a process counts as hanging
+
+
+def command_line(*args: object) -> list[str]:
+    """Return the command that runs `mismatch ARGS` with this interpreter."""
+    return [sys.executable, "-m", "mismatch", *map(str, args)]
+
+
+@contextmanager
+def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a command; kill it in the end where it still runs. Its standard error is a pipe, where
+    `options`, those of Popen, say nothing else.
+    """
+    options = {"stderr": subprocess.PIPE, "text": True} | options
+    with subprocess.Popen(list(map(str, command)), **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait until a process ends; return its exit code and what it wrote to standard error."""
+    _, errors = process.communicate(timeout=PATIENCE)
+    return process.returncode, errors
+
+
+def finished(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever its exit code; its output and errors are texts."""
+    options = {"capture_output": True, "text": True, "timeout": PATIENCE} | options
+    return subprocess.run(list(map(str, command)), check=False, **options)
