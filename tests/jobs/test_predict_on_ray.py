@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,9 @@ from mismatch.jobs import predict_on_ray
 from mismatch.jobs.predict_on_ray import ActorJob, BlockScorer
 from mismatch.jobs.prediction_run import PredictSettings
 from mismatch.runtime.decoding import DecodingPool
+from tests.support.processes import command_line, finished, started
+
+LONG = 300  # seconds that a run on several actors may take
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
 
@@ -55,31 +57,15 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(
-    folder: Path, bundle: Path, *options: str, rows: str = "rows.csv"
-) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "mismatch",
-        "predict",
-        "--model",
-        str(bundle),
-        "--csv",
-        rows,
-        "--keep-columns",
-        "--threads",
-        "1",
-        *options,
-    ]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+def command(bundle: Path, *options: str, rows: str = "rows.csv") -> list[str]:
+    common = ("--model", bundle, "--csv", rows, "--keep-columns", "--threads", 1)
+    return command_line("predict", *common, *options)
 
 
-def run(folder: Path, bundle: Path, *options: str) -> str:
-    process = start(folder, bundle, *options)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return said
+def run(folder: Path, bundle: Path, *options: str, rows: str = "rows.csv") -> str:
+    done = finished(command(bundle, *options, rows=rows), cwd=folder, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def table(path: Path | Remote) -> list[dict[str, Any]]:
@@ -133,21 +119,11 @@ def test_four_workers_one_of_them_killed_give_the_rows_of_the_local_engine(
 ) -> None:
     bundle = tiny_bundles["hf-clip"]
     run(catalogue, bundle, "--output", "local.parquet")
-    process = start(
-        catalogue,
-        bundle,
-        "--engine",
-        "ray",
-        "--actors",
-        "4",
-        "--block-rows",
-        "20",
-        "--output",
-        "parts",
-    )
-    killed = first_part(process, catalogue / "parts")["worker"]
-    os.kill(int(killed.rpartition(":")[2]), signal.SIGKILL)
-    _, said = process.communicate(timeout=300)
+    options = ("--engine", "ray", "--actors", "4", "--block-rows", "20", "--output", "parts")
+    with started(command(bundle, *options), cwd=catalogue) as process:
+        killed = first_part(process, catalogue / "parts")["worker"]
+        os.kill(int(killed.rpartition(":")[2]), signal.SIGKILL)
+        _, said = process.communicate(timeout=LONG)
     assert process.returncode == 0, said
     assert "1,176 rows scored → parts, 60 parts; 24 could not be" in said
     manifest = json.loads((catalogue / "parts" / "manifest.json").read_text())
@@ -193,10 +169,10 @@ def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(
 ) -> None:
     bundle, folder = tiny_bundles["hf-clip"], catalogue / "resumed"
     options = ("--engine", "ray", "--actors", "2", "--block-rows", "40", "--output", "resumed")
-    process = start(catalogue, bundle, *options)
-    first_part(process, folder)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    with started(command(bundle, *options), cwd=catalogue) as process:
+        first_part(process, folder)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     kept = records(folder)
     assert 0 < len(kept) < 30
@@ -207,8 +183,8 @@ def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(
     assert {name: (folder / name).stat().st_mtime_ns for name in times} == times
     run(catalogue, bundle, "--output", "local2.parquet")
     assert_same(table(folder), table(catalogue / "local2.parquet"))
-    other = start(catalogue, bundle, *options, "--resume", "--threshold", "0.9")
-    assert "is of another run, which differs in --threshold" in other.communicate(timeout=120)[1]
+    other = finished(command(bundle, *options, "--resume", "--threshold", "0.9"), cwd=catalogue)
+    assert "is of another run, which differs in --threshold" in other.stderr
     assert other.returncode == 2
 
 
@@ -232,10 +208,9 @@ def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(
 def test_what_does_not_go_together_is_refused(
     catalogue: Path, options: tuple[str, ...], said: str
 ) -> None:
-    process = start(catalogue, Path("none"), *options)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert said in " ".join(error.split())
+    done = finished(command(Path("none"), *options), cwd=catalogue)
+    assert done.returncode != 0
+    assert said in " ".join(done.stderr.split())
 
 
 class Here:
@@ -552,19 +527,12 @@ def test_all_in_s3_and_an_actor_killed(
     bundle, store = tiny_bundles["hf-clip"], s3 / "killed"
     upload(catalogue, store)
     run(catalogue, bundle, "--output", "local3.parquet")
-    process = start(
-        catalogue,
-        bundle,
-        *from_store(store),
-        "--actors",
-        "3",
-        "--block-rows",
-        "20",
-        rows=f"{store}/rows.parquet",
-    )
-    killed = first_part(process, store / "scored")["worker"]
-    os.kill(int(killed.rpartition(":")[2]), signal.SIGKILL)
-    _, said = process.communicate(timeout=300)
+    options = (*from_store(store), "--actors", "3", "--block-rows", "20")
+    line = command(bundle, *options, rows=f"{store}/rows.parquet")
+    with started(line, cwd=catalogue) as process:
+        killed = first_part(process, store / "scored")["worker"]
+        os.kill(int(killed.rpartition(":")[2]), signal.SIGKILL)
+        _, said = process.communicate(timeout=LONG)
     assert process.returncode == 0, said
     manifest = read_json(store / "scored" / "manifest.json")
     assert (manifest["rows"], manifest["failed"], len(manifest["parts"])) == (1200, 24, 60)
@@ -582,21 +550,19 @@ def test_all_in_s3_and_the_driver_killed(
     bundle, store = tiny_bundles["hf-clip"], s3 / "resumed"
     upload(catalogue, store)
     options = (*from_store(store), "--actors", "2", "--block-rows", "40")
-    process = start(catalogue, bundle, *options, rows=f"{store}/rows.csv")
-    first_part(process, store / "scored")
-    process.kill()
-    process.communicate(timeout=60)
+    line = command(bundle, *options, rows=f"{store}/rows.csv")
+    with started(line, cwd=catalogue) as process:
+        first_part(process, store / "scored")
+        process.kill()
+        process.communicate(timeout=60)
     kept = {record["part"] for record in records(store / "scored")}
     assert 0 < len(kept) < 30
     before = {name: (store / "scored" / name).version() for name in kept}
-    refused = start(catalogue, bundle, *options, rows=f"{store}/rows.csv")
+    refused = finished(line, cwd=catalogue)
     assert (
-        "writes there; wait for it or, if it was killed, continue with --resume"
-        in refused.communicate(timeout=120)[1]
+        "writes there; wait for it or, if it was killed, continue with --resume" in refused.stderr
     )
-    again = start(catalogue, bundle, *options, "--resume", rows=f"{store}/rows.csv")
-    said = again.communicate(timeout=300)[1]
-    assert again.returncode == 0, said
+    run(catalogue, bundle, *options, "--resume", rows=f"{store}/rows.csv")
     assert {name: (store / "scored" / name).version() for name in kept} == before
     assert [row["sku"] for row in table(store / "scored")] == [
         str(number) for number in range(1200)

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.support.fork_server import Command, ForkServer
-from tests.support.serving import free_port
+from tests.support.processes import free_port
 
 COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
 ACCELERATE = (

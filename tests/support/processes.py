@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from socket import socket
 from typing import Any
 
-__all__ = ["PATIENCE", "command_line", "ended", "finished", "started"]
+__all__ = ["PATIENCE", "command_line", "ended", "finished", "free_port", "started"]
 
 PATIENCE = 120  # seconds, after which a process counts as hanging
+GRACE = 20  # seconds, after which one that was asked to end is killed
 
 
 def command_line(*args: object) -> list[str]:
@@ -20,15 +22,23 @@ def command_line(*args: object) -> list[str]:
 
 @contextmanager
 def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start a command; kill it in the end where it still runs. Its standard error is a pipe, where
-    `options`, those of Popen, say nothing else.
+    """Start a command; end it with the block, if need be by SIGKILL. Its standard error is a pipe,
+    where `options`, those of Popen, say nothing else.
     """
     options = {"stderr": subprocess.PIPE, "text": True} | options
     with subprocess.Popen(list(map(str, command)), **options) as process:
         try:
             yield process
         finally:
-            process.kill()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -41,3 +51,10 @@ def finished(command: Sequence[object], **options: Any) -> subprocess.CompletedP
     """Run a command to its end, whatever its exit code; its output and errors are texts."""
     options = {"capture_output": True, "text": True, "timeout": PATIENCE} | options
     return subprocess.run(list(map(str, command)), check=False, **options)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
+    with closing(socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

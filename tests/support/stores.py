@@ -11,8 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.support.processes import started
-from tests.support.serving import free_port
+from tests.support.processes import free_port, started
 
 __all__ = ["s3_server"]
 

@@ -43,6 +43,7 @@ from mismatch.training.folder import output
 from mismatch.training.folder.history import Validation
 from mismatch.training.losses import contrastive_loss
 from mismatch.training.tuning.modes import MODES
+from tests.support.processes import command_line, started
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -841,20 +842,8 @@ def test_a_signal_in_the_middle_of_an_epoch_leaves_whole_folders_only(
         "--model-name",
         "tiny",
     ]
-    command = [
-        sys.executable,
-        "-m",
-        "mismatch",
-        "train",
-        *map(str, options),
-        "--epochs",
-        "500",
-        "--threads",
-        "1",
-    ]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    command = command_line("train", *options, "--epochs", 500, "--threads", 1)
+    with started(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = _until(process.stdout, "epoch 1/500")
         time.sleep(0.3)
