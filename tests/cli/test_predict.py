@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from benchmarks.hostile_pictures import jpeg_of_scans
-from mismatch.cli import main
 from mismatch.io.locks import locked
 from mismatch.jobs.output.tables import COLUMNS, ParquetTable
 from mismatch.jobs.row_tables import RowWriter
@@ -29,6 +28,7 @@ from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.specs import Calibration, ScoreSpec
+from tests.support import commands
 from tests.support.processes import command_line, ended, finished, started
 
 GOLDEN = """\
@@ -78,7 +78,7 @@ def run(monkeypatch: pytest.MonkeyPatch, colour_engine: Any, colour_images: Path
     monkeypatch.setattr("mismatch.jobs.options.load", load)
     monkeypatch.chdir(colour_images)
     monkeypatch.delenv("CLIP_FINE_TUNED_MODEL_PATH", raising=False)
-    return lambda *args: CliRunner().invoke(main, ["predict", *args], prog_name="mismatch")
+    return lambda *args: commands.run("predict", *args)
 
 
 def test_one_pair(run: Any) -> None:

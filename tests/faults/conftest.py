@@ -5,7 +5,6 @@ disks, a small shop, a model of a few megabytes.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -20,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.support.files import hash_of, hashes, tree
 from tests.support.fork_server import Command, ForkServer
+from tests.support.pictures import tinted
 from tests.support.processes import PATIENCE
 
 HERE = Path(__file__).resolve().parent
@@ -242,9 +242,7 @@ def draw(folder: Path) -> None:
     chance = np.random.default_rng(0)
     (folder / "images").mkdir()
     for i in range(12):
-        pixels = chance.integers(0, 90, (40, 40, 3))
-        pixels[..., i % 3] += 120
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{i:02}.png")
+        tinted(chance, i, 40).save(folder / "images" / f"{i:02}.png")
     texts = ("a {} shirt", "{} shoes, Größe 42", "two {} bags")
     rows = [
         (f"images/{i % 12:02}.png", texts[i % 3].format(COLOURS[i % 2]) + f" {i}")
@@ -431,22 +429,6 @@ def digest_of_run(folder: Path) -> dict[str, Any]:
         "weights": weights,
         "stats": {name: value for name, value in stats.items() if name not in TIMES},
         "names": tree(folder),
-    }
-
-
-def tree(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-def hash_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hash_of(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
     }
 
 

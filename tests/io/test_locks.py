@@ -19,6 +19,7 @@ import pytest
 
 from mismatch.errors import CheckpointError
 from mismatch.io.locks import locked
+from tests.support.files import names
 from tests.support.processes import started
 
 fcntl = pytest.importorskip("fcntl")
@@ -27,10 +28,6 @@ HOLD = (
     "import sys, time; from mismatch.io.locks import locked\nwith locked(sys.argv[1]): print('held',"
     " flush=True); time.sleep(60)"
 )
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @contextmanager

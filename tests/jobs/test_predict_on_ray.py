@@ -16,10 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from mismatch.cli import main
 from mismatch.data.columns import Columns
 from mismatch.io.reading import read_json
 from mismatch.io.remote import Remote
@@ -27,6 +25,7 @@ from mismatch.jobs import predict_on_ray
 from mismatch.jobs.predict_on_ray import ActorJob, BlockScorer
 from mismatch.jobs.prediction_run import PredictSettings
 from mismatch.runtime.decoding import DecodingPool
+from tests.support import commands
 from tests.support.processes import command_line, finished, started
 
 LONG = 300  # seconds that a run on several actors may take
@@ -263,9 +262,7 @@ def upload(folder: Path, store: Remote) -> None:
 
 
 def invoke(*options: object) -> str:
-    result = CliRunner().invoke(
-        main, ["predict", "--keep-columns", "--threads", "1", *map(str, options)]
-    )
+    result = commands.run("predict", "--keep-columns", "--threads", "1", *options)
     assert result.exit_code == 0, result.output
     return result.stderr
 
@@ -376,9 +373,7 @@ def test_a_run_to_a_store_goes_on_where_it_was(
 
     with monkeypatch.context() as patch:
         patch.setattr(BlockScorer, "score", some)
-        result = CliRunner().invoke(
-            main, ["predict", "--keep-columns", "--threads", "1", *map(str, options)]
-        )
+        result = commands.run("predict", "--keep-columns", "--threads", "1", *options)
     assert f"600 rows are kept in {store}/scored; continue with --resume" in result.stderr
     assert [record["number"] for record in records(store / "scored")] == [0, 1, 2]
     before = {
@@ -393,9 +388,7 @@ def test_a_run_to_a_store_goes_on_where_it_was(
         str(number) for number in range(1200)
     ]
     (store / "rows.parquet").write((store / "urls.parquet").read(0, 2**24))
-    result = CliRunner().invoke(
-        main, ["predict", "--keep-columns", "--threads", "1", *map(str, options), "--resume"]
-    )
+    result = commands.run("predict", "--keep-columns", "--threads", "1", *options, "--resume")
     assert f"{store}/scored is of another run, which differs in the rows" in result.stderr
 
 
@@ -428,8 +421,8 @@ def test_urls_that_can_not_be_used_are_one_line(
     pytest.importorskip("pyarrow")
     (store / "rows.csv").write(b"image_path,text\na.png,red\n")
     (store / "images" / "a.png").write(b"")
-    result = CliRunner().invoke(
-        main, ["predict", "--model", "none", *(option.format(store=store) for option in options)]
+    result = commands.run(
+        "predict", "--model", "none", *(option.format(store=store) for option in options)
     )
     assert result.exit_code == 2
     assert said.format(store=store) in " ".join(result.stderr.split())
@@ -499,9 +492,7 @@ def test_if_no_image_is_there_the_rows_say_so(
         "--engine",
         "ray",
     )
-    result = CliRunner().invoke(
-        main, ["predict", *map(str, options), "--output", f"{store}/scored"]
-    )
+    result = commands.run("predict", *options, "--output", f"{store}/scored")
     assert result.exit_code == 2
     assert (
         f"{store}/rows.csv: not one of its 2 rows could be scored; their status says why"

@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import AbstractContextManager, closing
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from socket import AF_INET6, create_server, socket
@@ -21,13 +22,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from click.testing import CliRunner
 
 import mismatch
-from mismatch.cli import main
 from mismatch.errors import InputError
 from mismatch.jobs import serve
 from mismatch.serving.configuration import Settings
+from tests.support import commands
 from tests.support.paths import BUNDLE
 from tests.support.processes import command_line, finished, free_port, started
 from tests.support.serving import image, post, served_process, text64, wait_until_ready
@@ -137,8 +137,7 @@ def log_lines(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     ]
 
 
-def run(*args: str) -> Any:
-    return CliRunner().invoke(main, ["serve", *args], prog_name="mismatch")
+run = partial(commands.run, "serve")
 
 
 def test_without_the_extra_it_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from mismatch.cli import main
 from mismatch.evaluation.metrics import auroc
+from tests.support import commands
 from tests.support.paths import WHOLE
 from tests.support.rows import first_photos
 
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(*args: object) -> str:
-    result = CliRunner().invoke(main, list(map(str, args)), prog_name="mismatch")
+    result = commands.run(*args)
     assert result.exit_code == 0, result.output
     return result.stdout
 

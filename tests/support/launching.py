@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from safetensors.torch import load_file
 
 from tests.support.fork_server import Command, ForkServer
+from tests.support.pictures import tinted
 from tests.support.processes import free_port
 
 COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
@@ -67,9 +67,7 @@ def write_rows(folder: Path) -> None:
     noise = np.random.default_rng(0)
     lines = []
     for i in range(18):
-        pixels = noise.integers(0, 90, (16, 16, 3))
-        pixels[..., i % 3] += 120
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+        tinted(noise, i, 16).save(folder / f"{i}.png")
         lines += [
             f"{i}.png,{colour} {THINGS[(i + k) % 3]}{' of soft cotton' * (i % 2)},{int(k == i % 3)}"
             for k, colour in enumerate(COLOURS)
