@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
 
-__all__ = ["COLOURS", "WORDS", "ColourEngine", "draw_colours", "word_tokenizer"]
+__all__ = ["COLOURS", "WORDS", "ColourEngine", "bytes_spec", "draw_colours", "word_tokenizer"]
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "red", "green", "blue", "grey", "shirt", "shoe", "bag"]
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -28,6 +28,13 @@ def word_tokenizer() -> str:
         single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
     return str(tokenizer.to_str())
+
+
+def bytes_spec(context_length: int) -> TextSpec:
+    """Return the spec of a tokenizer whose tokens are bytes, white space included."""
+    tokenizer = Tokenizer(BPE({char: i for i, char in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return TextSpec(context_length, pad_id=0, padding="longest", tokenizer_json=tokenizer.to_str())
 
 
 class ColourEngine:

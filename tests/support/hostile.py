@@ -18,6 +18,20 @@ from onnx import TensorProto, helper, numpy_helper
 from mismatch.io.atomic import sealed
 from tests.support.paths import BUNDLE
 
+__all__ = [
+    "CONTEXT",
+    "IMAGE",
+    "SIZE",
+    "TEXT",
+    "constant",
+    "copied",
+    "endless",
+    "model",
+    "with_file",
+    "with_manifest",
+]
+
+
 SIZE, CONTEXT, IMAGE, TEXT = 8, 8, 8, 6  # of that bundle: pixels, tokens, widths of its embeddings
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,19 @@ from safetensors.torch import load_file
 
 from tests.support.fork_server import Command, ForkServer
 from tests.support.pictures import tinted
-from tests.support.processes import free_port
+from tests.support.processes import free_port, started
+
+__all__ = [
+    "ACCELERATE",
+    "FORKED",
+    "LAUNCHERS",
+    "check_curves",
+    "furthest",
+    "launched",
+    "trained",
+    "write_training_rows",
+]
+
 
 COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
 ACCELERATE = (
@@ -62,7 +75,7 @@ PROGRAM = f"{PRELUDE}\nfrom mismatch.cli import main\nmain()\n"
 HEAVY = ("accelerate", "open_clip", "transformers", "mismatch.cli", "mismatch.training.trainer")
 
 
-def write_rows(folder: Path) -> None:
+def write_training_rows(folder: Path) -> None:
     """41 rows to train on, which no two processes and no batch of 16 divide; 13 to validate on."""
     noise = np.random.default_rng(0)
     lines = []
@@ -79,7 +92,7 @@ def write_rows(folder: Path) -> None:
         )
 
 
-def started(
+def launched(
     rows: Path,
     name: str,
     *options: object,
@@ -130,16 +143,16 @@ def started(
         str(rows / "program.py"),
         *arguments,
     ]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # the same command on each machine
-    running = [
-        subprocess.Popen(command, env=env, **pipes)
-        for _ in range(2 if launcher == "two machines" else 1)
-    ]
-    said, errors = map("".join, zip(*(one.communicate() for one in running), strict=True))
-    return subprocess.CompletedProcess(
-        command, max((one.returncode for one in running), key=abs), said, errors
-    )
+    machines = 2 if launcher == "two machines" else 1
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(started(command, env=env, stdout=subprocess.PIPE))
+            for _ in range(machines)
+        ]
+        said, errors = map("".join, zip(*(one.communicate() for one in running), strict=True))
+    code = max((one.returncode for one in running), key=abs)
+    return subprocess.CompletedProcess(command, code, said, errors)
 
 
 def _forked(folder: Path, arguments: list[str], env: dict[str, str], count: int) -> Any:
@@ -171,7 +184,7 @@ def trained(
     rows: Path, name: str, *options: object, launcher: str | None = None
 ) -> tuple[dict[str, Any], Any, str]:
     """Weights, statistics and what was printed."""
-    done = started(rows, name, *options, launcher=launcher)
+    done = launched(rows, name, *options, launcher=launcher)
     assert done.returncode == 0, done.stderr
     final = rows / name / "final_model"
     return (

@@ -27,6 +27,20 @@ from mismatch.serving.configuration import Settings
 from mismatch.serving.listening import Server
 from tests.support.processes import command_line, free_port, started
 
+__all__ = [
+    "image",
+    "post",
+    "problem",
+    "running",
+    "served_process",
+    "server",
+    "serving",
+    "settings_of",
+    "text64",
+    "wait_until_ready",
+]
+
+
 START_SECONDS = 120
 
 
