@@ -26,7 +26,7 @@ __all__ = [
     "LAUNCHERS",
     "check_curves",
     "furthest",
-    "launched",
+    "run_training",
     "trained",
     "write_training_rows",
 ]
@@ -92,7 +92,7 @@ def write_training_rows(folder: Path) -> None:
         )
 
 
-def launched(
+def run_training(
     rows: Path,
     name: str,
     *options: object,
@@ -184,7 +184,7 @@ def trained(
     rows: Path, name: str, *options: object, launcher: str | None = None
 ) -> tuple[dict[str, Any], Any, str]:
     """Weights, statistics and what was printed."""
-    done = launched(rows, name, *options, launcher=launcher)
+    done = run_training(rows, name, *options, launcher=launcher)
     assert done.returncode == 0, done.stderr
     final = rows / name / "final_model"
     return (

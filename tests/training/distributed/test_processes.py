@@ -18,7 +18,7 @@ from tests.support.launching import (
     FORKED,
     check_curves,
     furthest,
-    launched,
+    run_training,
     trained,
     write_training_rows,
 )
@@ -135,7 +135,7 @@ def test_bad_rows_end_every_process_with_the_line_that_one_would_say(rows: Path)
         "\n".join([lines[0], "0.png,,1", *lines[1:], "0.png,red,maybe"]) + "\n"
     )
     one, two = (
-        launched(rows, "refused", "--train-csv", rows / "bad.csv", launcher=launcher)
+        run_training(rows, "refused", "--train-csv", rows / "bad.csv", launcher=launcher)
         for launcher in (None, "torchrun")
     )
     line = (
@@ -190,7 +190,7 @@ def test_a_run_goes_on_with_more_or_fewer_processes(rows: Path, then: int) -> No
     straight, stats, _ = trained(
         rows, f"straight-{then}", *options, launcher=FORKED if then == 2 else None
     )
-    killed = launched(
+    killed = run_training(
         rows, f"moved-{then}", *options, launcher=FORKED if then == 2 else None, stop_after=1
     )
     assert killed.returncode != 0
