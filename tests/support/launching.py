@@ -37,6 +37,10 @@ ACCELERATE = (
     "accelerate.commands.launch --num_processes 2 --num_machines 1 --main_process_port 0"
     " --mixed_precision no --dynamo_backend no"
 )
+QUICK = (
+    "--model-name tiny --precision fp32 --dropout 0 --threads 1 --num-workers 1 --device cpu"
+    " --epochs 2"
+)
 FORKED = "forked"  # two processes with the environment that torchrun gives
 # --multi_gpu is accelerate's word for several processes, with GPUs or without; its --cpu starts one
 LAUNCHERS = {
@@ -110,27 +114,11 @@ def run_training(
         "--output-dir": name,
         "--cache": f"{name}/c",
     }
-    how = [
-        "--model-name",
-        "tiny",
-        "--precision",
-        "fp32",
-        "--dropout",
-        0,
-        "--threads",
-        1,
-        "--num-workers",
-        1,
-        "--device",
-        "cpu",
-        "--epochs",
-        2,
-        *options,
-    ]
     arguments = [
         "train",
         *(str(word) for option, path in place.items() for word in (option, rows / path)),
-        *map(str, how),
+        *QUICK.split(),
+        *map(str, options),
     ]
     env = os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)}
     if launcher in (None, FORKED):

@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["PATIENCE", "command_line", "ended", "finished", "free_port", "started"]
 
-PATIENCE = 120  # seconds, after which a process counts as hanging
+PATIENCE = 300  # seconds, after which a process counts as hanging
 GRACE = 20  # seconds, after which one that was asked to end is killed
 
 
