@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-import sysconfig
-import time
-import urllib.request
 import uuid
-import venv
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from filelock import FileLock
-from PIL import Image
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
 
 from mismatch.io.remote import Remote
-from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
+from tests.support.checkpoints import FAMILIES, export_bundles, write_tiny_checkpoints
+from tests.support.engines import ColourEngine, draw_colours
+from tests.support.environments import bin_of, install, wheel_of
+from tests.support.paths import ROOT
 from tests.support.remembered import remembering
+from tests.support.rows import WriteRows, write_rows
 from tests.support.training_lines import training_lines
 
 # in the background of a shell, where children would ignore Ctrl-C as well
@@ -41,8 +31,6 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-ROOT = Path(__file__).resolve().parents[1]
-WHOLE = os.environ.get("WHOLE") == "1"  # all rows and all moments, where a part is enough each day
 # what takes longest, first: the others fill up what is left of two processes
 LONGEST = (
     "test_quickstart",
@@ -129,77 +117,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make],
 MadeOnce = Callable[[str, Make], Path]
 
 
-def first_photos(source: Path, target: Path, count: int) -> Path:
-    """The rows of a CSV's first `count` photos; all of them in a whole run."""
-    with source.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    photos = list(dict.fromkeys(row["image_path"] for row in rows))
-    chosen = set(photos if WHOLE else photos[:count])
-    with target.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(row for row in rows if row["image_path"] in chosen)
-    return target
-
-
-WORDS = ["<pad>", "<s>", "</s>", "<unk>", "red", "green", "blue", "grey", "shirt", "shoe", "bag"]
-
-
 @pytest.fixture(scope="session")
 def fashion() -> Path:
     """Real product photos and titles, kept next to the checkout and not part of the project."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "fashion"
+    folder = ROOT.parent / "shared" / "data" / "fashion"
     if not (folder / "test.csv").is_file():
         pytest.skip(f"the fashion photos are not at {folder}")
     return folder
-
-
-def word_tokenizer() -> str:
-    """The text of a tokenizer.json that knows `WORDS`."""
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
-    return str(tokenizer.to_str())
-
-
-class ColourEngine:
-    """A real, exact engine in numpy: an image is its mean colour, a text the colours that it names,
-    the logit their negative distance.
-    """
-
-    independent = False
-
-    def __init__(self, padding: Any = "longest", score: ScoreSpec | None = None) -> None:
-        self.name = "numpy cpu"
-        self.image_spec = ImageSpec(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        self.text_spec = TextSpec(
-            context_length=6, pad_id=0, padding=padding, tokenizer_json=word_tokenizer()
-        )
-        self.score = score or ScoreSpec("probability", 0.5)
-        self.image_dim = self.text_dim = self.image_width = self.text_width = 3
-        self.length_step = 1
-        self.fingerprint = "c0ffee" * 8
-        self.image_batches: list[int] = []  # sizes, in order of the calls
-        self.text_shapes: list[tuple[int, int]] = []
-
-    def encode_images(self, pixel_values: Any) -> Any:
-        self.image_batches.append(len(pixel_values))
-        return pixel_values.mean(axis=(2, 3))  # (B, 3)
-
-    def encode_texts(self, input_ids: Any, attention_mask: Any) -> Any:
-        self.text_shapes.append(input_ids.shape)
-        return np.stack(
-            [(input_ids == WORDS.index(word)).any(axis=1) for word in ("red", "green", "blue")],
-            axis=1,
-        ).astype(np.float32)
-
-    def logits(self, image_embeddings: Any, text_embeddings: Any) -> Any:
-        return 1.0 - 2.0 * np.abs(image_embeddings - text_embeddings).sum(axis=1)
-
-    def describe(self) -> dict[str, Any]:
-        return {"engine": self.name}
 
 
 @pytest.fixture(scope="session")
@@ -208,20 +132,12 @@ def colour_engine() -> type[ColourEngine]:
     return ColourEngine
 
 
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
-
-
 @pytest.fixture
 def colour_images(tmp_path: Path) -> Path:
     """A folder with red.png, green.png, blue.png, a truncated cut.jpg, and lie.jpg,
     which is text.
     """
-    for name, colour in COLOURS.items():
-        Image.new("RGB", (20, 12), colour).save(tmp_path / f"{name}.png")
-    Image.effect_noise((64, 64), 80).convert("RGB").save(tmp_path / "whole.jpg", quality=95)
-    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
-    (tmp_path / "lie.jpg").write_text("not an image")
-    return tmp_path
+    return draw_colours(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -242,39 +158,14 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[Remote]:
     """An empty bucket of a server that speaks S3's protocol, for this process and its children."""
+    from tests.support.stores import s3_server
+
     for module in ("moto.server", "s3fs"):
         pytest.importorskip(
             module, reason='moto or s3fs is not installed; pip install "moto[server]" s3fs'
         )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    named = {
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "never-shown",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in named.items():
-            patch.setenv(name, value)
-        try:
-            end = time.monotonic() + 60
-            while server.poll() is None and time.monotonic() < end:
-                with (
-                    suppress(OSError),
-                    urllib.request.urlopen(
-                        urllib.request.Request(f"{address}/shop", method="PUT"), timeout=5
-                    ),
-                ):
-                    break
-                time.sleep(0.1)
-            yield Remote.of("s3://shop")
-        finally:
-            server.kill()
-            server.wait()
+    with s3_server("shop"):
+        yield Remote.of("s3://shop")
 
 
 @pytest.fixture(params=["memory", "s3"])
@@ -304,22 +195,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
-
-
-@pytest.fixture
-def write_rows() -> WriteRows:
-    """Write a header and rows as CSV; returns the path."""
-
-    def write(path: Path, rows: Iterable[Iterable[Any]]) -> Path:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
-        return path
-
-    return write
-
-
-FAMILIES = ("hf-clip", "openclip")
+@pytest.fixture(name="write_rows")
+def _write_rows() -> WriteRows:
+    """Write a header and rows as CSV; return the path."""
+    return write_rows
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
@@ -340,38 +219,6 @@ def tiny_checkpoints(
     return {name: folder / name for name in FAMILIES}
 
 
-def write_tiny_checkpoints(folder: Path) -> None:
-    """Into a folder for each family."""
-    import torch
-
-    from mismatch.backbones.registry import load_backbone
-    from mismatch.specs import Calibration, Threshold
-    from mismatch.training.checkpoint import meta_for, save_checkpoint
-    from mismatch.training.detector import Detector
-    from mismatch.training.head import build_head, head_spec_for
-
-    for name in FAMILIES:
-        backbone = load_backbone(f"{name}:tiny")
-        torch.manual_seed(1)
-        spec = head_spec_for(backbone, "adapter")
-        head = build_head(spec, backbone)
-        for parameter in head.parameters():
-            # so that scores spread
-            torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
-        score = ScoreSpec(
-            "probability",
-            0.5,
-            Calibration(0.7, 0.1, 50),
-            Threshold(0.4321, "accuracy", 50, "2026-01-01T00:00:00+00:00"),
-        )
-        save_checkpoint(
-            folder / name,
-            Detector(backbone, head).eval(),
-            meta_for(name, "tiny", spec, score=score),
-            {},
-        )
-
-
 @pytest.fixture(scope="session")
 def tiny_bundles(
     tiny_checkpoints: dict[str, Path],
@@ -381,56 +228,10 @@ def tiny_bundles(
     """The bundles of `tiny_checkpoints`, written by the real exporter in one of the processes and
     copied by each.
     """
-
-    def make(folder: Path) -> None:
-        from mismatch.export.onnx import export_bundle
-        from mismatch.training.engine import open_checkpoint
-
-        with remembering():
-            for name, path in tiny_checkpoints.items():
-                export_bundle(open_checkpoint(path, provider="cpu"), folder / name)
-
+    made = made_once("bundles", lambda path: export_bundles(tiny_checkpoints, path))
     folder = tmp_path_factory.mktemp("bundles")
-    shutil.copytree(made_once("bundles", make), folder, dirs_exist_ok=True)
+    shutil.copytree(made, folder, dirs_exist_ok=True)
     return {name: folder / name for name in FAMILIES}
-
-
-def install(folder: Path, *requirements: object) -> Path:
-    """A fresh virtual environment with those in it; its bin folder. What is imported is compiled
-    then, and what is not never.
-    """
-    venv.create(folder, with_pip=True)
-    bin_folder = folder / ("Scripts" if os.name == "nt" else "bin")
-    pip = [str(bin_folder / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--no-compile", *map(str, requirements)], check=True)
-    return bin_folder
-
-
-def install_beside(folder: Path, own: Path, *requirements: object) -> Path:
-    """A virtual environment with our wheel and those, and behind them the packages that this
-    process uses; its bin folder. It spares the gigabytes and minutes of a fresh one.
-    """
-    venv.create(folder, with_pip=True)
-    bin_folder = folder / ("Scripts" if os.name == "nt" else "bin")
-    paths = {"base": str(folder), "platbase": str(folder)}
-    site_packages = Path(sysconfig.get_path("purelib", "venv", paths))
-    behind = [path for path in sys.path if Path(path).name == "site-packages"]
-    (site_packages / "packages_behind.pth").write_text("\n".join(behind))
-    pip = [str(bin_folder / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    install = [*pip, "install", "--no-compile"]
-    # ours next to the one that is tested, not in place of it
-    subprocess.run([*install, "--no-deps", "--ignore-installed", str(own)], check=True)
-    subprocess.run([*install, *map(str, requirements)], check=True)
-    return bin_folder
-
-
-def wheel_of(project: Path, folder: Path) -> Path:
-    """Its wheel, built into that folder."""
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
-    before = set(folder.glob("*.whl"))
-    subprocess.run([*build, str(folder), str(project)], check=True, capture_output=True)
-    [wheel] = set(folder.glob("*.whl")) - before
-    return wheel
 
 
 @pytest.fixture(scope="session")
@@ -439,7 +240,7 @@ def light(made_once: MadeOnce) -> Path:
     its bin folder.
     """
     folder = made_once("light", lambda path: install(path / "venv", wheel_of(ROOT, path)))
-    return folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    return bin_of(folder / "venv")
 
 
 @pytest.fixture

@@ -5,15 +5,11 @@ that torch and onnxruntime agree on them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
-from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import (
     COLOUR_DIM,
     SHARE,
@@ -31,55 +27,13 @@ from mismatch.errors import InputError
 from mismatch.export.graphs import write_image_encoder, write_text_encoder
 from mismatch.runtime.onnx_graph import Graph
 from mismatch.training.head import head_spec_for
-
-
-class Levelled(Backbone):
-    """Unlike towers, 5 and 4 wide, with 6 and 3 features of earlier layers; counts how often its
-    first layer runs.
-    """
-
-    image_dim, text_dim, shared_space = 5, 4, False
-    levels_dim, text_levels_dim = 6, 3
-    logit_scale = logit_bias = zero_shot_threshold = None
-
-    def __init__(self, engine: Any) -> None:
-        super().__init__()
-        self.image_spec, self.text_spec, self.model_id = (
-            engine.image_spec,
-            engine.text_spec,
-            "levelled",
-        )
-        self.first, self.last = nn.Conv2d(3, 6, 3), nn.Linear(6, 5)
-        self.words, self.text = nn.Embedding(11, 3), nn.Linear(3, 4)
-        self.runs = 0
-
-    def encode_image(self, pixel_values: Tensor) -> Tensor:
-        return self.encode_image_and_levels(pixel_values)[0]
-
-    def image_levels(self, pixel_values: Tensor) -> Tensor:
-        return self.encode_image_and_levels(pixel_values)[1]
-
-    def encode_image_and_levels(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        self.runs += 1
-        levels = self.first(pixel_values).relu().mean((2, 3))  # (B, 6)
-        return self.last(levels), levels
-
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.text(self.text_levels(input_ids, attention_mask))  # type: ignore[no-any-return]
-
-    def text_levels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        words: Tensor = self.words(input_ids)
-        return (words * attention_mask[..., None]).sum(1)
-
-    def save_pretrained(self, directory: Path) -> None:
-        save_file(self.state_dict(), directory / "towers.safetensors")
-        load_file(directory / "towers.safetensors")
+from tests.support.backbones import LevelledBackbone
 
 
 @pytest.fixture
-def levelled(colour_engine: Any) -> Levelled:
+def levelled() -> LevelledBackbone:
     torch.manual_seed(0)
-    return Levelled(colour_engine()).eval()
+    return LevelledBackbone().eval()
 
 
 ALL = ("image-levels", "colour", "text-levels")
@@ -145,10 +99,12 @@ def test_shares_of_an_image_are_one_in_sum_whatever_its_side() -> None:
         torch.testing.assert_close(shares.sum(1), torch.ones(2), atol=1e-3, rtol=0)
 
 
-def test_colours_are_of_the_image_and_not_of_what_the_tower_is_given(levelled: Levelled) -> None:
+def test_colours_are_of_the_image_and_not_of_what_the_tower_is_given(
+    levelled: LevelledBackbone,
+) -> None:
     pixels = torch.rand(2, 3, 8, 8)
     plain = encode_image(levelled, pixels, ("colour",))[:, 5:]
-    other = Levelled.__new__(Levelled)
+    other = LevelledBackbone.__new__(LevelledBackbone)
     other.__dict__ = dict(levelled.__dict__)
     other.image_spec = type(levelled.image_spec)(size=8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     shifted = (pixels - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / torch.tensor(
@@ -159,7 +115,9 @@ def test_colours_are_of_the_image_and_not_of_what_the_tower_is_given(levelled: L
     )
 
 
-def test_a_row_is_the_embedding_and_then_each_feature_in_one_pass(levelled: Levelled) -> None:
+def test_a_row_is_the_embedding_and_then_each_feature_in_one_pass(
+    levelled: LevelledBackbone,
+) -> None:
     pixels, ids = torch.rand(2, 3, 8, 8), torch.tensor([[1, 2, 3], [4, 5, 0]])
     mask = (ids > 0).long()
     embedding, levels = levelled.encode_image_and_levels(pixels)
@@ -175,7 +133,7 @@ def test_a_row_is_the_embedding_and_then_each_feature_in_one_pass(levelled: Leve
     assert encode_text(levelled, ids, mask, ()).shape == (2, 4)
 
 
-def test_fields_names_and_widths_belong_together(levelled: Levelled) -> None:
+def test_fields_names_and_widths_belong_together(levelled: LevelledBackbone) -> None:
     assert features_offered(levelled) == ALL
     spec = head_spec_for(levelled, "adapter", features=ALL)
     assert (spec.image_width, spec.text_width, feature_names(spec)) == (5 + 6 + COLOUR_DIM, 7, ALL)
@@ -189,7 +147,7 @@ def test_fields_names_and_widths_belong_together(levelled: Levelled) -> None:
 
 
 def test_a_backbone_that_gives_other_widths_than_the_head_expects_is_refused(
-    levelled: Levelled,
+    levelled: LevelledBackbone,
 ) -> None:
     spec = head_spec_for(levelled, "adapter", features=ALL)
     check_features(levelled, spec)
@@ -201,7 +159,7 @@ def test_a_backbone_that_gives_other_widths_than_the_head_expects_is_refused(
 
 
 def test_graphs_give_the_embedding_and_all_that_the_head_sees(
-    levelled: Levelled, tmp_path: Path
+    levelled: LevelledBackbone, tmp_path: Path
 ) -> None:
     write_image_encoder(levelled, tmp_path / "image.onnx", ("levels", "colour"))
     write_text_encoder(levelled, tmp_path / "text.onnx", ("levels",))

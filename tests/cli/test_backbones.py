@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 import mismatch
 from mismatch.backbones import registry
 from mismatch.backbones.families import BackboneFamily, Problem
 from mismatch.backbones.registry import Registry
-from mismatch.cli import main
 from mismatch.testing.contract import check_names
+from tests.support import commands
 
 LOAD: Any = str
 LIT = BackboneFamily(
@@ -40,8 +40,7 @@ ILL = Problem(
 )
 
 
-def run(*args: str) -> Result:
-    return CliRunner().invoke(main, ["backbones", *args])
+run = partial(commands.run, "backbones")
 
 
 @pytest.fixture

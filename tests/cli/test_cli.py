@@ -22,8 +22,9 @@ from click.testing import CliRunner, Result
 import mismatch
 from mismatch import cli
 from mismatch.errors import DeviceError, ImageNotFoundError, InputError, MismatchWarning
+from tests.support.paths import ROOT
+from tests.support.processes import command_line, finished
 
-ROOT = Path(__file__).resolve().parents[2]
 HEAVY = (
     "torch",
     "torchvision",
@@ -312,13 +313,7 @@ def test_help_of_an_unknown_verb_is_refused() -> None:
 
 
 def test_python_m_mismatch_is_mismatch() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mismatch", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
+    done = finished(command_line("--help"), cwd=ROOT)
     assert done.stdout.startswith("Usage: mismatch [OPTIONS] COMMAND")
 
 
@@ -326,7 +321,7 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "mismatch", "backbones", "list"],
+        command_line("backbones", "list"),
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
@@ -445,12 +440,8 @@ def test_a_handler_of_somebody_else_stays(run: Run) -> None:
     "args", [["--version"], ["backbones", "list"], ["backbones", "show", "opnclip"]], ids=" ".join
 )
 def test_the_launcher_is_the_command(args: list[str], tmp_path: Path) -> None:
-    launched = subprocess.run(
-        [sys.executable, str(ROOT / "cli.py"), *args], capture_output=True, text=True, cwd=tmp_path
-    )
-    command = subprocess.run(
-        [sys.executable, "-m", "mismatch", *args], capture_output=True, text=True, cwd=ROOT
-    )
+    launched = finished([sys.executable, ROOT / "cli.py", *args], cwd=tmp_path)
+    command = finished(command_line(*args), cwd=ROOT)
     assert (launched.stdout, launched.stderr, launched.returncode) == (
         command.stdout,
         command.stderr,

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from benchmarks.hostile_pictures import jpeg_of_scans
-from mismatch.cli import main
 from mismatch.io.locks import locked
 from mismatch.jobs.output.tables import COLUMNS, ParquetTable
 from mismatch.jobs.row_tables import RowWriter
@@ -30,6 +28,8 @@ from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.specs import Calibration, ScoreSpec
+from tests.support import commands
+from tests.support.processes import command_line, ended, finished, started
 
 GOLDEN = """\
 ==================================================
@@ -78,7 +78,7 @@ def run(monkeypatch: pytest.MonkeyPatch, colour_engine: Any, colour_images: Path
     monkeypatch.setattr("mismatch.jobs.options.load", load)
     monkeypatch.chdir(colour_images)
     monkeypatch.delenv("CLIP_FINE_TUNED_MODEL_PATH", raising=False)
-    return lambda *args: CliRunner().invoke(main, ["predict", *args], prog_name="mismatch")
+    return lambda *args: commands.run("predict", *args)
 
 
 def test_one_pair(run: Any) -> None:
@@ -683,20 +683,6 @@ def test_what_it_refuses_of_folders(run: Any, many: Path, args: list[str], words
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def started(folder: Path, *args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "mismatch", "predict", *args],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=120)
-    return process.returncode, said
-
-
 def wait_for_rows(folder: Path, rows: int, process: subprocess.Popen[str]) -> None:
     record = folder / "out.csv.part.json"
     while not record.exists() or json.loads(record.read_text())["counts"]["rows"] < rows:
@@ -718,25 +704,27 @@ def test_a_process_that_is_killed_again_and_again_ends_the_same_to_the_byte(
     ]
     write_rows(colour_images / "rows.csv", [("image_path", "text"), *rows])
     args = ["--model", str(tiny_bundles["openclip"]), "--csv", "rows.csv", "--threads", "1"]
-    assert ended(started(colour_images, *args, "--output", "whole.csv"))[0] == 0
-    args += ["--output", "out.csv", "--resume", *(["--cache", "cache"] if cached else [])]
+    predict = command_line("predict", *args)
+    whole = finished([*predict, "--output", "whole.csv"], cwd=colour_images)
+    assert whole.returncode == 0, whole.stderr
+    predict += ["--output", "out.csv", "--resume", *(["--cache", "cache"] if cached else [])]
     for windows, number in [
         (1, signal.SIGKILL),
         (3, signal.SIGKILL),
         (0, signal.SIGKILL),
         (4, signal.SIGTERM),
     ]:
-        process = started(colour_images, *args)
-        wait_for_rows(colour_images, windows * pipeline.WINDOW, process)
-        os.kill(process.pid, number)
-        code, said = ended(process)
+        with started(predict, cwd=colour_images) as process:
+            wait_for_rows(colour_images, windows * pipeline.WINDOW, process)
+            process.send_signal(number)
+            code, said = ended(process)
         assert code == (-number if number == signal.SIGKILL else 143)
         assert not (colour_images / "out.csv").exists()
     assert "continue with --resume" in said
     with (colour_images / "out.csv.part").open("ab") as file:
         file.write(b"half a row,")
-    code, said = ended(started(colour_images, *args))
-    assert (code, said.splitlines()[0]) == (
+    done = finished(predict, cwd=colour_images)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
         0,
         (
             f"{len(rows) - len(rows) // 4:,} rows scored → out.csv; {len(rows) // 4:,} could not"

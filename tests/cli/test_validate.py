@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main
 from mismatch.errors import InputError
+from tests.support import commands
 
 ROWS = [
     ("image_path", "text", "label"),
@@ -34,7 +33,7 @@ ROWS = [
 def run(monkeypatch: pytest.MonkeyPatch, colour_images: Path) -> Any:
     """Run the command in the folder of the images."""
     monkeypatch.chdir(colour_images)
-    return lambda *args: CliRunner().invoke(main, ["validate", *args], prog_name="mismatch")
+    return lambda *args: commands.run("validate", *args)
 
 
 def test_everything_wrong_is_named_with_its_line_in_one_run(run: Any, write_rows: Any) -> None:
@@ -221,7 +220,7 @@ def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any) ->
         [("1.png", "text", 1), ("19.png", "text", 0), ("18.png", "text", 1)],
         write_rows,
     )
-    return lambda *args: CliRunner().invoke(main, ["validate", *args], prog_name="mismatch")
+    return lambda *args: commands.run("validate", *args)
 
 
 def test_leaks_and_left_overs_are_warnings(audited: Any) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 
 import mismatch
 from mismatch.cli import command_paths, main
@@ -20,6 +19,7 @@ from mismatch.evaluation.objectives import Objective
 from mismatch.runtime.hardware import MAX_THREADS
 from mismatch.specs import ReviewBand
 from mismatch.training.config import TrainConfig
+from tests.support.commands import run
 
 MODEL = ("--model", "none", "--csv", "rows.csv")
 WRONG = [
@@ -61,7 +61,7 @@ def test_it_is_refused_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.csv").write_text("image_path,text,label\na.png,red,1\n")
-    result = CliRunner().invoke(main, args)
+    result = run(*args)
     assert result.exit_code == 2, result.output
     assert len(result.stderr.splitlines()) == 1
     assert "'none'" not in result.stderr
@@ -164,7 +164,7 @@ def test_every_command_refuses_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.csv").write_text("image_path,text,label\na.png,red,1\n")
-    result = CliRunner().invoke(main, [*args[:-1], f"{args[-1]}{end}"])
+    result = run(*args[:-1], f"{args[-1]}{end}")
     assert result.exit_code == 2
     assert f"{args[-1]}{end} names a folder" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]

@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main
 from mismatch.errors import DeviceError, MismatchWarning
 from mismatch.export.gate import LEAST_ROWS, GateLimits, Verdict, judge
 from mismatch.export.onnx import Rows
@@ -24,6 +22,7 @@ from mismatch.runtime.bundle import read_bundle
 from mismatch.runtime.onnx_engine import LENGTH_STEP
 from mismatch.specs import Calibration, ScoreSpec, Threshold
 from mismatch.training.checkpoint import read_meta
+from tests.support import commands
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = 120
@@ -64,7 +63,7 @@ def run(checkpoint: Path, output: Path, rows: Path, *more: object) -> Any:
         rows.parent,
         *more,
     )
-    return CliRunner().invoke(main, list(map(str, args)), prog_name="mismatch")
+    return commands.run(*args)
 
 
 def outputs(logits: list[float], score: ScoreSpec, colour_engine: Any) -> Outputs:
@@ -319,7 +318,7 @@ def test_without_rows_int8_is_a_usage_error(
         "--precision",
         "int8",
     ]
-    result = CliRunner().invoke(main, args, prog_name="mismatch")
+    result = commands.run(*args)
     assert result.exit_code == 2
     assert "--precision int8 needs --verify-csv" in result.stderr
 
@@ -358,7 +357,7 @@ def test_fp16_needs_no_rows_and_is_what_auto_means_on_gpus(
         "--precision",
         "fp16",
     ]
-    result = CliRunner().invoke(main, args, prog_name="mismatch")
+    result = commands.run(*args)
     assert result.exit_code == 0, result.output
     assert "built-in images and texts: fp16 in both towers: 0 of " in result.stdout
     some = Rows([], "rows.csv")

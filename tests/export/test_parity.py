@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
 
 from mismatch.errors import InputError, ParityError
 from mismatch.export.parity import Outputs, Tolerance, built_in_pairs, check, compare_outputs
 from mismatch.runtime.pipeline import Pair
-from mismatch.specs import Calibration, ScoreSpec, TextSpec
+from mismatch.specs import Calibration, ScoreSpec
+from tests.support.engines import bytes_spec
 
 
 @pytest.fixture
@@ -121,13 +119,6 @@ def test_long_texts_are_compared_as_the_reference_scores_them(
     )
     assert report.summary().endswith(said)
     assert report.to_dict()["long_text"] == long_text
-
-
-def bytes_spec(context_length: int) -> TextSpec:
-    """Of a tokenizer whose tokens are bytes, white space included."""
-    tokenizer = Tokenizer(BPE({char: i for i, char in enumerate(sorted(ByteLevel.alphabet()))}, []))
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    return TextSpec(context_length, pad_id=0, padding="longest", tokenizer_json=tokenizer.to_str())
 
 
 @pytest.mark.parametrize(

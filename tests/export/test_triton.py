@@ -15,11 +15,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 import mismatch
-from mismatch.cli import main
 from mismatch.errors import CheckpointError, ParityError
 from mismatch.export import triton
 from mismatch.export.pbtxt import Config
@@ -30,6 +28,7 @@ from mismatch.export.triton_names import ENSEMBLE, HEAD, IMAGE, TEXT
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import Calibration, ScoreSpec
+from tests.support.commands import run
 from tests.support.triton_configs import read_config
 
 MODELS = (IMAGE, TEXT, HEAD)
@@ -270,7 +269,7 @@ def test_lower_precisions(
         "--triton",
         tmp_path / "repository",
     ]
-    result = CliRunner().invoke(main, ["export-onnx", *map(str, args)])
+    result = run("export-onnx", *args)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "repository" / IMAGE / "configs").exists() == (precision == "fp16")
     assert ("exact on CPUs with 8-bit dot products only" in result.stderr) == (precision == "int8")

@@ -5,7 +5,6 @@ disks, a small shop, a model of a few megabytes.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -20,13 +19,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.files import hash_of, hashes, tree
+from tests.support.fork_server import Command, ForkServer
+from tests.support.pictures import tinted
+from tests.support.processes import PATIENCE
+
 HERE = Path(__file__).resolve().parent
-PATIENCE = 120  # seconds, after which a command counts as hanging
 # rows that are committed together, so that a few rows are many windows
 SMALL_WINDOW = "from mismatch.runtime import pipeline; pipeline.WINDOW = 4\n"
+HEAVY = (
+    *("matplotlib.pyplot", "onnx", "onnxscript", "open_clip", "transformers"),
+    *("mismatch.cli", "mismatch.export.onnx", "mismatch.training.trainer"),
+)
 COLOURS = ("red", "green", "blue")
 TIMES = {
     "seconds",
@@ -88,7 +93,7 @@ class Running:
 
     def wait(self) -> Done:
         """Until it ends."""
-        code = int(self.commands.ask({"wait": self.pid})["code"])
+        code = self.commands.server.wait(self.pid)
         return Done(
             code, self.out.read_text(errors="replace"), self.err.read_text(errors="replace")
         )
@@ -123,25 +128,7 @@ class Commands:
             "LD_PRELOAD": str(shim),
             "PYTHONWARNINGS": "ignore",
         }
-        self.process = subprocess.Popen(
-            [sys.executable, HERE / "zygote.py", shim],
-            env=self.fresh,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        return dict(json.loads(self.process.stdout.readline()))
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self.answer()
+        self.server = ForkServer(HEAVY, shim=shim, env=self.fresh)
 
     def start(
         self,
@@ -160,15 +147,17 @@ class Commands:
         streams = [self.scratch / f"{self.count}.{name}" for name in ("out", "err")]
         for stream in streams:
             stream.touch()
-        request = {
-            "args": [str(arg) for arg in args],
-            "cwd": str(folder),
-            "out": str(out or streams[0]),
-            "err": str(streams[1]),
-            "env": env or {},
-        }
-        request |= {"limits": limits or {}, "fault": fault, "prelude": SMALL_WINDOW + prelude}
-        return Running(self, int(self.ask(request)["pid"]), *streams)
+        command = Command(
+            args=[str(arg) for arg in args],
+            out=str(out or streams[0]),
+            err=str(streams[1]),
+            env=self.fresh | (env or {}),
+            cwd=str(folder),
+            prelude=SMALL_WINDOW + prelude,
+            fault=fault,
+            limits=limits or {},
+        )
+        return Running(self, self.server.start(command), *streams)
 
     def run(self, folder: Path, *args: object, **how: Any) -> Done:
         """A command to its end."""
@@ -227,9 +216,7 @@ def mismatch_command(shim: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """Runs commands."""
     commands = Commands(shim, tmp_path_factory.mktemp("streams"))
     yield commands
-    assert commands.process.stdin is not None
-    with commands.process:  # which closes its pipes and waits
-        commands.process.stdin.close()
+    commands.server.close()
 
 
 @dataclass(frozen=True)
@@ -255,9 +242,7 @@ def draw(folder: Path) -> None:
     chance = np.random.default_rng(0)
     (folder / "images").mkdir()
     for i in range(12):
-        pixels = chance.integers(0, 90, (40, 40, 3))
-        pixels[..., i % 3] += 120
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{i:02}.png")
+        tinted(chance, i, 40).save(folder / "images" / f"{i:02}.png")
     texts = ("a {} shirt", "{} shoes, Größe 42", "two {} bags")
     rows = [
         (f"images/{i % 12:02}.png", texts[i % 3].format(COLOURS[i % 2]) + f" {i}")
@@ -444,22 +429,6 @@ def digest_of_run(folder: Path) -> dict[str, Any]:
         "weights": weights,
         "stats": {name: value for name, value in stats.items() if name not in TIMES},
         "names": tree(folder),
-    }
-
-
-def tree(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-def hash_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hash_of(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
     }
 
 

@@ -41,12 +41,12 @@ from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 from mismatch.training.checkpoint import META, read_meta
 from mismatch.training.config import TrainConfig, kinds
 from mismatch.training.settings import read_settings
+from tests.support.paths import BUNDLE
 
 __all__ = ["TARGETS", "Target", "one_line"]
 
 LONGEST = 1000  # characters of an error's line
 SPEC = ImageSpec(size=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundles" / "format-1"
 BOUNDARY = b"mismatch-fuzz"  # between the parts of a form
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "PCX")
 

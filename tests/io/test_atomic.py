@@ -30,10 +30,7 @@ from mismatch.io.atomic import (
     write_json,
 )
 from mismatch.io.reading import read_json
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+from tests.support.files import names
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:

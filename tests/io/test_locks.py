@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import pytest
 
 from mismatch.errors import CheckpointError
 from mismatch.io.locks import locked
+from tests.support.files import names
+from tests.support.processes import started
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -26,22 +30,14 @@ HOLD = (
 )
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def holding(target: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(target)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    return process
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
+@contextmanager
+def holding(target: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has the lock, until the block ends."""
+    with started([sys.executable, "-c", HOLD, target], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "folder", "link"])
@@ -76,10 +72,12 @@ def test_the_second_is_refused_and_told_of_the_first(tmp_path: Path, kind: str) 
 
 def test_a_killed_process_locks_nobody_out_and_what_it_began_is_removed(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    process = holding(target)
-    with pytest.raises(CheckpointError, match=rf"process {process.pid} on "), locked(target):
+    with (
+        holding(target) as process,
+        pytest.raises(CheckpointError, match=rf"process {process.pid} on "),
+        locked(target),
+    ):
         pytest.fail("never reached")
-    end(process)
     (tmp_path / ".out.0123abcd.part").write_text("half")
     (tmp_path / ".other.0123abcd.part").write_text("somebody else's")
     with locked(target):
@@ -167,14 +165,13 @@ def test_without_the_kernels_locks_a_dead_owner_on_this_machine_counts_as_gone(
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 1}'])
 def test_a_lock_that_nobody_could_sign_is_respected(tmp_path: Path, content: bytes) -> None:
-    process = holding(tmp_path / "out")
-    (tmp_path / ".out.lock").write_bytes(content)
-    with (
-        pytest.raises(CheckpointError, match="another process is writing it; wait"),
-        locked(tmp_path / "out"),
-    ):
-        pytest.fail("never reached")
-    end(process)
+    with holding(tmp_path / "out"):
+        (tmp_path / ".out.lock").write_bytes(content)
+        with (
+            pytest.raises(CheckpointError, match="another process is writing it; wait"),
+            locked(tmp_path / "out"),
+        ):
+            pytest.fail("never reached")
 
 
 def test_a_child_of_a_killed_process_does_not_have_it(tmp_path: Path) -> None:
@@ -197,11 +194,10 @@ with locked(sys.argv[1]):
 
 
 def test_a_stopped_process_still_has_it(tmp_path: Path) -> None:
-    process = holding(tmp_path / "out")
-    os.kill(process.pid, signal.SIGSTOP)
-    with pytest.raises(CheckpointError, match=f"process {process.pid}"), locked(tmp_path / "out"):
-        pytest.fail("never reached")
-    end(process)
+    with holding(tmp_path / "out") as process:
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(CheckpointError, match=str(process.pid)), locked(tmp_path / "out"):
+            pytest.fail("never reached")
 
 
 def test_of_many_at_once_one_has_it(tmp_path: Path) -> None:

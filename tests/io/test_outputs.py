@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -31,6 +30,7 @@ from mismatch.io.outputs import (
 )
 from mismatch.io.reading import LARGEST_JSON
 from mismatch.jobs.table_kinds import table
+from tests.support.commands import run
 
 CHECKPOINT = {"format_version": 1, "head": {}, "score": {}}
 BUNDLE = {"format_version": 1, "image_spec": {}, "text_spec": {}, "files": {}}
@@ -125,7 +125,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def refused(place: Path, args: tuple[str, ...]) -> str:
     """What a command says; nothing may have changed."""
     before = contents(place)
-    result = CliRunner().invoke(main, args)
+    result = run(*args)
     assert result.exit_code == 2, result.output
     assert contents(place) == before
     return result.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mismatch.io.streams import open_closed_streams, settle, show_all_letters, stream_error
+from tests.support.processes import command_line
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="streams are closed by a POSIX shell, names are bytes"
@@ -97,20 +98,9 @@ def test_names_in_every_locale(tmp_path: Path, environment: dict[str, str], name
         "image_path,text,label\né.png,é,1\nabsenté.png,é,0\n", encoding="utf-8"
     )
     text = os.fsdecode(name)
+    reports = ("--report", f"{text}/ö.json", "--report", f"{text}/ö.html")
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mismatch",
-            "validate",
-            f"{text}/é.csv",
-            "--image-base-path",
-            text,
-            "--report",
-            f"{text}/ö.json",
-            "--report",
-            f"{text}/ö.html",
-        ],
+        command_line("validate", f"{text}/é.csv", "--image-base-path", text, *reports),
         capture_output=True,
         cwd=tmp_path,
         env={**os.environ, **environment},
@@ -124,7 +114,7 @@ def test_names_in_every_locale(tmp_path: Path, environment: dict[str, str], name
 
 def test_a_command_that_does_not_exist_is_said_in_ascii_too(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mismatch", "é"],
+        command_line("é"),
         capture_output=True,
         cwd=tmp_path,
         env={**os.environ, **ASCII},

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 import mismatch
 from mismatch.backbones.registry import families
-from mismatch.cli import main
 from mismatch.data.drawing import ARTICLES, COLOURS, Combination, draw
 from mismatch.errors import InputError
+from tests.support.commands import run
+from tests.support.rows import read_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PHOTOS = 200
@@ -31,12 +32,7 @@ Rows = list[dict[str, str]]
 
 
 def audit(*args: object) -> Result:
-    return CliRunner().invoke(main, ["audit-labels", *map(str, args)], prog_name="mismatch")
-
-
-def read(path: Path) -> Rows:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return run("audit-labels", *args)
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
@@ -135,7 +131,7 @@ def ranked(shop: Path) -> tuple[Rows, Result]:
     )
     result = audit("--model", MODEL, *files, "--cache", shop / "cache", *QUICK)
     assert result.exit_code == 0, result.output
-    return read(shop / "ranked.csv"), result
+    return read_rows(shop / "ranked.csv"), result
 
 
 def test_planted_errors_come_first(ranked: tuple[Rows, Result]) -> None:
@@ -145,7 +141,7 @@ def test_planted_errors_come_first(ranked: tuple[Rows, Result]) -> None:
 
 
 def test_every_row_comes_out_once_with_its_columns(shop: Path, ranked: tuple[Rows, Result]) -> None:
-    rows, given = ranked[0], read(shop / "rows.csv")
+    rows, given = ranked[0], read_rows(shop / "rows.csv")
     assert list(rows[0]) == [
         *given[0],
         "rank",
@@ -217,7 +213,7 @@ def test_a_second_run_is_the_same_and_top_cuts_it(
         shop / "cache",
     )
     assert audit("--model", MODEL, *files, *QUICK, "--top", 12).exit_code == 0
-    assert read(tmp_path / "top.csv") == ranked[0][:12]
+    assert read_rows(tmp_path / "top.csv") == ranked[0][:12]
 
 
 def test_the_gallery_shows_the_first_rows(shop: Path, ranked: tuple[Rows, Result]) -> None:
@@ -285,7 +281,7 @@ def test_a_folder_that_is_not_there_is_said_first(shop: Path) -> None:
 
 
 def test_columns_called_as_ours_are_kept_under_other_names(shop: Path, tmp_path: Path) -> None:
-    rows = [row | {"rank": "old", "status": "kept"} for row in read(shop / "rows.csv")]
+    rows = [row | {"rank": "old", "status": "kept"} for row in read_rows(shop / "rows.csv")]
     files = (
         "--csv",
         write(tmp_path / "rows.csv", rows),
@@ -312,14 +308,15 @@ def test_columns_called_as_ours_are_kept_under_other_names(shop: Path, tmp_path:
     )
     assert [
         (row["input_rank"], row["rank"], row["input_status"], row["status"])
-        for row in read(tmp_path / "out.csv")
+        for row in read_rows(tmp_path / "out.csv")
     ] == [("old", str(rank), "kept", "ok") for rank in (1, 2, 3)]
 
 
 def test_heads_that_know_nothing_say_so(shop: Path, tmp_path: Path) -> None:
     chance = np.random.default_rng(1)
     rows = [
-        row | {"label": int(chance.integers(2))} for row in read(shop / "rows.csv")[: 2 * PHOTOS]
+        row | {"label": int(chance.integers(2))}
+        for row in read_rows(shop / "rows.csv")[: 2 * PHOTOS]
     ]
     files = (
         "--csv",
@@ -360,7 +357,7 @@ def test_from_python_on_rows_in_memory(
     again = mismatch.audit_labels(MODEL, frame, tmp_path / "top.csv", top=5, **quick)
     assert (again.csv, again.written) == ("DataFrame", 5)
     assert again.findings[0].picture is not None
-    assert len(read(tmp_path / "top.csv")) == 5
+    assert len(read_rows(tmp_path / "top.csv")) == 5
     predictor: Any = mismatch.load(MODEL, "cpu")
     with pytest.raises(InputError, match="give `model` by its folder or name"):
         mismatch.audit_labels(predictor, frame)
@@ -374,7 +371,7 @@ def test_real_photos_with_planted_errors(
 ) -> None:
     if "lit" not in families():
         pytest.skip("the plugin lit is not installed: pip install ./examples/mismatch-lit")
-    rows = plant([row for part in parts for row in read(fashion / f"{part}.csv")])
+    rows = plant([row for part in parts for row in read_rows(fashion / f"{part}.csv")])
     cache = tmp_path_factory.getbasetemp() / "fashion-embeddings"
     files = (
         "--csv",
@@ -386,4 +383,4 @@ def test_real_photos_with_planted_errors(
     )
     result = audit("--model", "lit", *files, "--cache", cache, "--threads", 1)
     assert result.exit_code == 0, result.output
-    assert found_in(read(tmp_path / "ranked.csv"), 0.1) >= 0.6
+    assert found_in(read_rows(tmp_path / "ranked.csv"), 0.1) >= 0.6

@@ -8,24 +8,23 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 import mismatch
-from mismatch.cli import main
 from mismatch.cli.options import MODEL_ENV
 from mismatch.errors import InputError
 from mismatch.evaluation import speed, timing
 from mismatch.reports.benchmark_lines import benchmark_lines
+from tests.support import commands
 
 QUICK = ("--batch-sizes", "1,2", "--repeats", "1", "--threads", "1", "--provider", "cpu")
 
 
-def run(*args: object, **options: Any) -> Any:
-    return CliRunner().invoke(main, ["benchmark", *map(str, args)], prog_name="mismatch", **options)
+run = partial(commands.run, "benchmark")
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main
 from mismatch.errors import InputError
 from mismatch.io.atomic import sha256_file
+from tests.support import commands
 
 
 @pytest.fixture
@@ -45,9 +44,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any) -> Any
             *((row["image_path"], row["text"], int(noisy[n] > 40)) for n, row in enumerate(rows)),
         ],
     )
-    return lambda *args: CliRunner().invoke(
-        main, ["calibrate", "--csv", "rows.csv", *args], prog_name="mismatch"
-    )
+    return lambda *args: commands.run("calibrate", "--csv", "rows.csv", *args)
 
 
 def test_a_raw_backbone_gives_probabilities(run: Any) -> None:
@@ -78,9 +75,7 @@ def test_a_raw_backbone_gives_probabilities(run: Any) -> None:
 
 def test_it_is_exported_as_any_checkpoint(run: Any) -> None:
     assert run("--model", "openclip:tiny", "--output", "calibrated").exit_code == 0
-    result = CliRunner().invoke(
-        main, ["export-onnx", "--model", "calibrated", "--output", "bundle"], prog_name="mismatch"
-    )
+    result = commands.run("export-onnx", "--model", "calibrated", "--output", "bundle")
     assert result.exit_code == 0, result.output
     one, other = (mismatch.load(folder, "cpu") for folder in ("calibrated", "bundle"))
     assert one.score == other.score

@@ -7,13 +7,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
-from mismatch.cli import main
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
 from mismatch.jobs.earlier_split import is_earlier_split
+from tests.support.commands import run
 
 HEADER = "image_path,text,label"
 NAMES = ["image_path", "text", "label"]
@@ -34,9 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def split(*args: str) -> Result:
-    return CliRunner().invoke(
-        main, ["split", "all.csv", "--output-dir", "s", "--no-near-duplicates", *args]
-    )
+    return run("split", "all.csv", "--output-dir", "s", "--no-near-duplicates", *args)
 
 
 def contents() -> dict[str, bytes]:

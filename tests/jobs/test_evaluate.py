@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 import mismatch
-from mismatch.cli import main
 from mismatch.data.pairs import source_digest
 from mismatch.errors import InputError
 from mismatch.io.atomic import finite
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
+from tests.support import commands
 
 # scores of the colour engine: the right colour, and another one
 HIGH, LOW = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(3))
@@ -51,9 +50,7 @@ def run(
             return Predictor(colour_engine(score=score), **options)
 
         monkeypatch.setattr("mismatch.jobs.options.load", load)
-        return CliRunner().invoke(
-            main, ["evaluate", "--model", "m", "--csv", "rows.csv", *args], prog_name="mismatch"
-        )
+        return commands.run("evaluate", "--model", "m", "--csv", "rows.csv", *args)
 
     monkeypatch.chdir(colour_images)
     write_rows(Path("rows.csv"), ROWS)
@@ -318,10 +315,8 @@ def test_a_real_bundle_gives_the_same_figures_as_its_predictions(
     """Through `mismatch.load`, with nothing replaced."""
     monkeypatch.chdir(colour_images)
     write_rows(Path("rows.csv"), ROWS)
-    result = CliRunner().invoke(
-        main,
-        ["evaluate", "--model", str(tiny_bundles["openclip"]), "--csv", "rows.csv", "--json"],
-        prog_name="mismatch",
+    result = commands.run(
+        "evaluate", "--model", tiny_bundles["openclip"], "--csv", "rows.csv", "--json"
     )
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main
 from mismatch.data.lexicon import Lexicon
 from mismatch.errors import ImageError, InputError
 from mismatch.reports.explanation_lines import explanation_lines
@@ -23,10 +21,7 @@ from mismatch.runtime.explain import explain
 from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import Calibration, ScoreSpec
-
-
-def run(*args: object) -> Result:
-    return CliRunner().invoke(main, list(map(str, args)), prog_name="mismatch")
+from tests.support.commands import run
 
 
 @pytest.fixture

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 import mismatch
-from mismatch.cli import main
 from mismatch.errors import InputError
 from mismatch.jobs.export_onnx import labelled_pairs
 from mismatch.jobs.options import RowSettings, open_rows
 from mismatch.runtime.bundle import read_bundle
 from mismatch.training.checkpoint import read_meta, write_meta
+from tests.support import commands
 
-
-def run(*args: object) -> Any:
-    return CliRunner().invoke(main, ["export-onnx", *map(str, args)], prog_name="mismatch")
+run = partial(commands.run, "export-onnx")
 
 
 def test_it_verifies_on_real_rows_and_says_so(

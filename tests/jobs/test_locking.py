@@ -8,6 +8,7 @@ import pytest
 
 from mismatch.errors import CheckpointError
 from mismatch.jobs.locking import lock_file, lock_folder, lock_score
+from tests.support.files import names
 
 
 def test_one_writer_at_a_time(tmp_path: Path, tiny_bundles: dict[str, Path]) -> None:
@@ -23,10 +24,6 @@ def test_one_writer_at_a_time(tmp_path: Path, tiny_bundles: dict[str, Path]) -> 
         pass
     with pytest.raises(CheckpointError, match="neither a checkpoint nor a bundle"):
         lock_score(tmp_path)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_the_second_writer_is_named_and_nothing_stays(tmp_path: Path) -> None:

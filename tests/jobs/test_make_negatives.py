@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main
 from mismatch.errors import InputError
+from tests.support import commands
+from tests.support.rows import read_rows
 
 COLOURS, ARTICLES = (
     ("Red", "Blue", "Green", "Black", "White", "Pink"),
@@ -23,13 +24,7 @@ COLOURS, ARTICLES = (
 )
 
 
-def run(*args: object) -> Any:
-    return CliRunner().invoke(main, list(map(str, ("make-negatives", *args))), prog_name="mismatch")
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+run = partial(commands.run, "make-negatives")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +54,12 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_labelled_file(pairs: Path, tmp_path: Path) -> None:
     result = run(pairs, "--image-base-path", pairs.parent, "--output", tmp_path / "out.csv")
     assert result.exit_code == 0, result.output
-    rows = read(tmp_path / "out.csv")
+    rows = read_rows(tmp_path / "out.csv")
     assert list(rows[0]) == ["image_path", "text", "sku", "label", "kind"]
     matches = [row for row in rows if row["kind"] == "match"]
-    assert [{name: row[name] for name in ("image_path", "text", "sku")} for row in matches] == read(
-        pairs
-    )
+    assert [
+        {name: row[name] for name in ("image_path", "text", "sku")} for row in matches
+    ] == read_rows(pairs)
     assert all((row["label"] == "1") == (row["kind"] == "match") for row in rows)
     text_of = {row["image_path"]: row["text"] for row in matches}
     alike = {text_of[f"{number}.png"] for number in range(10)}
@@ -121,7 +116,7 @@ def test_labels_and_faults_in_the_file(pairs: Path, tmp_path: Path) -> None:
     assert "1 row labelled 0 left out" in result.stdout
     assert "warning: 2 rows that can't be used left out" in result.stdout
     assert "in.csv:153: the text is empty" in result.stdout
-    assert not {"a wrong text", "red"} & {row["text"] for row in read(tmp_path / "out.csv")}
+    assert not {"a wrong text", "red"} & {row["text"] for row in read_rows(tmp_path / "out.csv")}
 
 
 def test_a_lexicon_of_ones_own(pairs: Path, tmp_path: Path) -> None:
@@ -139,10 +134,10 @@ def test_a_lexicon_of_ones_own(pairs: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     edits = [
         row["text"]
-        for row in read(tmp_path / "out.csv")
+        for row in read_rows(tmp_path / "out.csv")
         if row["kind"] == "attribute" and "Crimson" in row["text"]
     ]
-    assert len(edits) == sum("Red" in row["text"] for row in read(pairs))
+    assert len(edits) == sum("Red" in row["text"] for row in read_rows(pairs))
 
 
 def test_neighbours_by_a_backbone(pairs: Path, tmp_path: Path) -> None:
@@ -266,9 +261,9 @@ def test_from_python_without_a_file_it_returns_the_rows(pairs: Path, tmp_path: P
     options: dict[str, Any] = {"image_base_path": pairs.parent, "kinds": {"random": 1, "hard": 1}}
     written = mismatch.make_negatives(pairs, output=tmp_path / "out.csv", **options)
     of_file = mismatch.make_negatives(pairs, **options)
-    of_rows = mismatch.make_negatives(iter(read(pairs)), **options)
+    of_rows = mismatch.make_negatives(iter(read_rows(pairs)), **options)
     assert of_file.rows == of_rows.rows
-    assert [{**row, "label": str(row["label"])} for row in of_rows.rows] == read(written.rows)
+    assert [{**row, "label": str(row["label"])} for row in of_rows.rows] == read_rows(written.rows)
     assert of_rows.to_dict() == written.to_dict()
     assert "image_path" not in repr(of_rows)
 
@@ -287,7 +282,7 @@ def test_a_frame_gives_a_frame(pairs: Path) -> None:
 def test_images_in_memory_stay_there(pairs: Path, tmp_path: Path) -> None:
     rows = [
         {"image": (pairs.parent / row["image_path"]).read_bytes(), "text": row["text"]}
-        for row in read(pairs)
+        for row in read_rows(pairs)
     ]
     result = mismatch.make_negatives(rows)
     images = {row["text"]: row["image"] for row in rows}

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import mismatch
 from mismatch.errors import InputError
 from mismatch.jobs.predict_file import summary_line
 from mismatch.runtime.predictor import Predictor
+from tests.support.processes import command_line
 
 ROWS = [
     {"image_path": f"{name}.png", "text": text, "sku": number}
@@ -126,11 +126,9 @@ def test_shards_that_are_appended_to_one_file_are_all_there(
     (colour_images / "link").symlink_to("/dev/stdout")
     with (colour_images / "app.csv").open("ab") as file:
         for shard in ("1/2", "2/2"):
-            command = [sys.executable, "-m", "mismatch", "predict", "--csv", "rows.csv"]
-            command += ["--model", str(tiny_bundles["openclip"]), "--shard", shard]
-            done = subprocess.run(
-                [*command, "--output", name], cwd=colour_images, stdout=file, stderr=-1, check=True
-            )
+            model = ("--model", tiny_bundles["openclip"], "--shard", shard)
+            command = command_line("predict", "--csv", "rows.csv", *model, "--output", name)
+            done = subprocess.run(command, cwd=colour_images, stdout=file, stderr=-1, check=True)
             assert b" rows scored" in done.stderr
     lines = (colour_images / "app.csv").read_text().splitlines()
     assert [line.split(",")[1] for line in lines] == [

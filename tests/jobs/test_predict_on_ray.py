@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,10 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from mismatch.cli import main
 from mismatch.data.columns import Columns
 from mismatch.io.reading import read_json
 from mismatch.io.remote import Remote
@@ -29,6 +26,10 @@ from mismatch.jobs.options import ModelSettings
 from mismatch.jobs.predict_on_ray import ActorJob, BlockScorer
 from mismatch.jobs.prediction_run import PredictSettings
 from mismatch.runtime.decoding import DecodingPool
+from tests.support import commands
+from tests.support.processes import command_line, finished, started
+
+LONG = 300  # seconds that a run on several actors may take
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
 
@@ -56,31 +57,15 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(
-    folder: Path, bundle: Path, *options: str, rows: str = "rows.csv"
-) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "mismatch",
-        "predict",
-        "--model",
-        str(bundle),
-        "--csv",
-        rows,
-        "--keep-columns",
-        "--threads",
-        "1",
-        *options,
-    ]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+def command(bundle: Path, *options: str, rows: str = "rows.csv") -> list[str]:
+    common = ("--model", bundle, "--csv", rows, "--keep-columns", "--threads", 1)
+    return command_line("predict", *common, *options)
 
 
-def run(folder: Path, bundle: Path, *options: str) -> str:
-    process = start(folder, bundle, *options)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return said
+def run(folder: Path, bundle: Path, *options: str, rows: str = "rows.csv") -> str:
+    done = finished(command(bundle, *options, rows=rows), cwd=folder, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def table(path: Path | Remote) -> list[dict[str, Any]]:
@@ -134,21 +119,11 @@ def test_four_workers_one_of_them_killed_give_the_rows_of_the_local_engine(
 ) -> None:
     bundle = tiny_bundles["hf-clip"]
     run(catalogue, bundle, "--output", "local.parquet")
-    process = start(
-        catalogue,
-        bundle,
-        "--engine",
-        "ray",
-        "--actors",
-        "4",
-        "--block-rows",
-        "20",
-        "--output",
-        "parts",
-    )
-    killed = first_part(process, catalogue / "parts")["worker"]
-    os.kill(int(killed.rpartition(":")[2]), signal.SIGKILL)
-    _, said = process.communicate(timeout=300)
+    options = ("--engine", "ray", "--actors", "4", "--block-rows", "20", "--output", "parts")
+    with started(command(bundle, *options), cwd=catalogue) as process:
+        killed = first_part(process, catalogue / "parts")["worker"]
+        os.kill(int(killed.rpartition(":")[2]), signal.SIGKILL)
+        _, said = process.communicate(timeout=LONG)
     assert process.returncode == 0, said
     assert "1,176 rows scored → parts, 60 parts; 24 could not be" in said
     manifest = json.loads((catalogue / "parts" / "manifest.json").read_text())
@@ -188,10 +163,10 @@ def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(
 ) -> None:
     bundle, folder = tiny_bundles["hf-clip"], catalogue / "resumed"
     options = ("--engine", "ray", "--actors", "2", "--block-rows", "40", "--output", "resumed")
-    process = start(catalogue, bundle, *options)
-    first_part(process, folder)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    with started(command(bundle, *options), cwd=catalogue) as process:
+        first_part(process, folder)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     kept = records(folder)
     assert 0 < len(kept) < 30
@@ -202,8 +177,8 @@ def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(
     assert {name: (folder / name).stat().st_mtime_ns for name in times} == times
     run(catalogue, bundle, "--output", "local2.parquet")
     assert_same(table(folder), table(catalogue / "local2.parquet"))
-    other = start(catalogue, bundle, *options, "--resume", "--threshold", "0.9")
-    assert "is of another run, which differs in --threshold" in other.communicate(timeout=120)[1]
+    other = finished(command(bundle, *options, "--resume", "--threshold", "0.9"), cwd=catalogue)
+    assert "is of another run, which differs in --threshold" in other.stderr
     assert other.returncode == 2
 
 
@@ -227,10 +202,9 @@ def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(
 def test_what_does_not_go_together_is_refused(
     catalogue: Path, options: tuple[str, ...], said: str
 ) -> None:
-    process = start(catalogue, Path("none"), *options)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert said in " ".join(error.split())
+    done = finished(command(Path("none"), *options), cwd=catalogue)
+    assert done.returncode != 0
+    assert said in " ".join(done.stderr.split())
 
 
 class Here:
@@ -283,9 +257,7 @@ def upload(folder: Path, store: Remote) -> None:
 
 
 def invoke(*options: object) -> str:
-    result = CliRunner().invoke(
-        main, ["predict", "--keep-columns", "--threads", "1", *map(str, options)]
-    )
+    result = commands.run("predict", "--keep-columns", "--threads", "1", *options)
     assert result.exit_code == 0, result.output
     return result.stderr
 
@@ -396,9 +368,7 @@ def test_a_run_to_a_store_goes_on_where_it_was(
 
     with monkeypatch.context() as patch:
         patch.setattr(BlockScorer, "score", some)
-        result = CliRunner().invoke(
-            main, ["predict", "--keep-columns", "--threads", "1", *map(str, options)]
-        )
+        result = commands.run("predict", "--keep-columns", "--threads", "1", *options)
     assert f"600 rows are kept in {store}/scored; continue with --resume" in result.stderr
     assert [record["number"] for record in records(store / "scored")] == [0, 1, 2]
     before = {
@@ -413,9 +383,7 @@ def test_a_run_to_a_store_goes_on_where_it_was(
         str(number) for number in range(1200)
     ]
     (store / "rows.parquet").write((store / "urls.parquet").read(0, 2**24))
-    result = CliRunner().invoke(
-        main, ["predict", "--keep-columns", "--threads", "1", *map(str, options), "--resume"]
-    )
+    result = commands.run("predict", "--keep-columns", "--threads", "1", *options, "--resume")
     assert f"{store}/scored is of another run, which differs in the rows" in result.stderr
 
 
@@ -448,8 +416,8 @@ def test_urls_that_can_not_be_used_are_one_line(
     pytest.importorskip("pyarrow")
     (store / "rows.csv").write(b"image_path,text\na.png,red\n")
     (store / "images" / "a.png").write(b"")
-    result = CliRunner().invoke(
-        main, ["predict", "--model", "none", *(option.format(store=store) for option in options)]
+    result = commands.run(
+        "predict", "--model", "none", *(option.format(store=store) for option in options)
     )
     assert result.exit_code == 2
     assert said.format(store=store) in " ".join(result.stderr.split())
@@ -519,9 +487,7 @@ def test_if_no_image_is_there_the_rows_say_so(
         "--engine",
         "ray",
     )
-    result = CliRunner().invoke(
-        main, ["predict", *map(str, options), "--output", f"{store}/scored"]
-    )
+    result = commands.run("predict", *options, "--output", f"{store}/scored")
     assert result.exit_code == 2
     assert (
         f"{store}/rows.csv: not one of its 2 rows could be scored; their status says why"
@@ -547,19 +513,12 @@ def test_all_in_s3_and_an_actor_killed(
     bundle, store = tiny_bundles["hf-clip"], s3 / "killed"
     upload(catalogue, store)
     run(catalogue, bundle, "--output", "local3.parquet")
-    process = start(
-        catalogue,
-        bundle,
-        *from_store(store),
-        "--actors",
-        "3",
-        "--block-rows",
-        "20",
-        rows=f"{store}/rows.parquet",
-    )
-    killed = first_part(process, store / "scored")["worker"]
-    os.kill(int(killed.rpartition(":")[2]), signal.SIGKILL)
-    _, said = process.communicate(timeout=300)
+    options = (*from_store(store), "--actors", "3", "--block-rows", "20")
+    line = command(bundle, *options, rows=f"{store}/rows.parquet")
+    with started(line, cwd=catalogue) as process:
+        killed = first_part(process, store / "scored")["worker"]
+        os.kill(int(killed.rpartition(":")[2]), signal.SIGKILL)
+        _, said = process.communicate(timeout=LONG)
     assert process.returncode == 0, said
     manifest = read_json(store / "scored" / "manifest.json")
     assert (manifest["rows"], manifest["failed"], len(manifest["parts"])) == (1200, 24, 60)
@@ -577,21 +536,19 @@ def test_all_in_s3_and_the_driver_killed(
     bundle, store = tiny_bundles["hf-clip"], s3 / "resumed"
     upload(catalogue, store)
     options = (*from_store(store), "--actors", "2", "--block-rows", "40")
-    process = start(catalogue, bundle, *options, rows=f"{store}/rows.csv")
-    first_part(process, store / "scored")
-    process.kill()
-    process.communicate(timeout=60)
+    line = command(bundle, *options, rows=f"{store}/rows.csv")
+    with started(line, cwd=catalogue) as process:
+        first_part(process, store / "scored")
+        process.kill()
+        process.communicate(timeout=60)
     kept = {record["part"] for record in records(store / "scored")}
     assert 0 < len(kept) < 30
     before = {name: (store / "scored" / name).version() for name in kept}
-    refused = start(catalogue, bundle, *options, rows=f"{store}/rows.csv")
+    refused = finished(line, cwd=catalogue)
     assert (
-        "writes there; wait for it or, if it was killed, continue with --resume"
-        in refused.communicate(timeout=120)[1]
+        "writes there; wait for it or, if it was killed, continue with --resume" in refused.stderr
     )
-    again = start(catalogue, bundle, *options, "--resume", rows=f"{store}/rows.csv")
-    said = again.communicate(timeout=300)[1]
-    assert again.returncode == 0, said
+    run(catalogue, bundle, *options, "--resume", rows=f"{store}/rows.csv")
     assert {name: (store / "scored" / name).version() for name in kept} == before
     assert [row["sku"] for row in table(store / "scored")] == [
         str(number) for number in range(1200)

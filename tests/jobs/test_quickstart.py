@@ -28,7 +28,7 @@ from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.quickstart import QuickstartPlan, QuickstartResult, run_plan
 from mismatch.jobs.quickstart_folder import MARKER, OWN_NAMES
 from mismatch.runtime.predictor import Prediction
-from tests.conftest import WHOLE
+from tests.support.paths import WHOLE
 
 SMALL = QuickstartPlan(
     photos={"train": 48, "val": 24, "test": 40},

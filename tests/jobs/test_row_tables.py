@@ -9,20 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
-from mismatch.cli import main
 from mismatch.data.pairs import read_rows
 from mismatch.errors import InputError
 from mismatch.jobs.row_tables import check_table, rejected_header, row_table
+from tests.support.commands import run
 
 NAMES = ["out.csv", "out.tsv", "out.jsonl", "out.JSON", "out.parquet", "out"]
 ROWS = [("a.jpg", 'red, "big"\r\nbag\t;', 1), ("b.jpg", "", 0), ("c.jpg", "=é", 1)]
-
-
-def run(*args: object) -> Result:
-    return CliRunner().invoke(main, [*map(str, args)])
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from socket import AF_INET6, create_server, socket
@@ -21,16 +22,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from click.testing import CliRunner
 
 import mismatch
-from mismatch.cli import main
 from mismatch.errors import InputError
 from mismatch.jobs import serve
 from mismatch.serving.configuration import Settings
-from tests.support.serving import free_port, image, post, served_process, text64
-
-BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundles" / "format-1"
+from tests.support import commands
+from tests.support.paths import BUNDLE
+from tests.support.processes import command_line, finished, free_port, started
+from tests.support.serving import image, post, served_process, text64, wait_until_ready
 
 
 def test_a_bundle_behind_a_real_server_loses_nothing_at_sigterm(
@@ -137,8 +137,7 @@ def log_lines(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     ]
 
 
-def run(*args: str) -> Any:
-    return CliRunner().invoke(main, ["serve", *args], prog_name="mismatch")
+run = partial(commands.run, "serve")
 
 
 def test_without_the_extra_it_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,17 +195,8 @@ def test_hosts_that_it_answers_to_come_from_options_or_the_environment(
 
 
 def test_a_model_that_is_not_there_ends_it_in_one_line(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "mismatch",
-        "serve",
-        "--model",
-        str(tmp_path / "absent"),
-        "--port",
-        str(free_port()),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = command_line("serve", "--model", tmp_path / "absent", "--port", free_port())
+    done = finished(command)
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if "absent not found" in line]
     assert "Traceback" not in done.stderr
@@ -216,25 +206,15 @@ def test_an_address_that_is_taken_ends_it_in_one_line() -> None:
     with socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [
-            sys.executable,
-            "-m",
-            "mismatch",
-            "serve",
-            "--model",
-            str(BUNDLE),
-            "--port",
-            str(taken.getsockname()[1]),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        port = taken.getsockname()[1]
+        done = finished(command_line("serve", "--model", BUNDLE, "--port", port))
     assert done.returncode == 2
     assert "the service could not start at 127.0.0.1" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def start(*args: str, stderr: Any = subprocess.PIPE) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mismatch", "serve", "--model", str(BUNDLE), *args]
-    return subprocess.Popen(command, stderr=stderr, text=True)
+def start(*args: object, **options: Any) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started(command_line("serve", "--model", BUNDLE, *args), **options)
 
 
 def announced(process: subprocess.Popen[str]) -> str:
@@ -280,16 +260,9 @@ def test_it_answers_and_stops_though_nobody_reads_its_log() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a full disk")
 def test_it_serves_where_standard_error_is_a_full_disk() -> None:
     port = free_port()
-    with open("/dev/full", "w") as full, start("--port", str(port), stderr=full) as process:
-        until = time.monotonic() + 60
-        while True:
-            with suppress(urllib.error.URLError):
-                assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read() == b"ok\n"
-                break
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        process.terminate()
+    with open("/dev/full", "w") as full, start("--port", port, stderr=full) as process:
+        wait_until_ready(process, f"http://127.0.0.1:{port}")
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read() == b"ok\n"
 
 
 SLOW = """
@@ -309,8 +282,7 @@ main(["serve", "--model", {model!r}, "--port", "0"])
 
 def test_a_hangup_while_models_load_loads_them_anew_afterwards() -> None:
     code = SLOW.format(model=str(BUNDLE))
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with started([sys.executable, "-c", code]) as process:
         announced(process)
         line = process.stderr.readline() if process.stderr else ""
         assert json.loads(line)["message"] == "loaded anew"
@@ -392,10 +364,9 @@ def test_a_script_that_is_terminated_has_written_its_log() -> None:
     assert json.loads(log.splitlines()[-1])["route"] == "/v1/model"
 
 
-def script(model: str) -> subprocess.Popen[str]:
+def script(model: str) -> AbstractContextManager[subprocess.Popen[str]]:
     command = [sys.executable, "-c", SCRIPT.format(model=model)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    return started(command, stdout=subprocess.PIPE)
 
 
 def test_a_service_needs_a_model_with_a_folder() -> None:

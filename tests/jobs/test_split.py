@@ -4,33 +4,26 @@ no row is lost.
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main
 from mismatch.data.split import assign, join
 from mismatch.errors import InputError
 from mismatch.runtime import preprocess
 from mismatch.runtime.preprocess import open_image
+from tests.support import commands
+from tests.support.rows import read_rows
 
-
-def run(*args: object) -> Any:
-    return CliRunner().invoke(main, list(map(str, ("split", *args))), prog_name="mismatch")
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+run = partial(commands.run, "split")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +61,7 @@ def test_near_duplicates_stay_together_and_no_row_is_lost(rows: Path, tmp_path: 
         "0.6,0.2,0.2",
     )
     assert result.exit_code == 0, result.output
-    parts = {name: read(tmp_path / f"{name}.csv") for name in ("train", "val", "test")}
+    parts = {name: read_rows(tmp_path / f"{name}.csv") for name in ("train", "val", "test")}
     assert {name: len(part) for name, part in parts.items()} == {
         "train": 120,
         "val": 40,
@@ -81,14 +74,14 @@ def test_near_duplicates_stay_together_and_no_row_is_lost(rows: Path, tmp_path: 
     side = {row["image_path"].split(".")[0]: name for name, part in parts.items() for row in part}
     assert all(side[str(number)] == side[str(number + 1)] for number in range(0, 20, 2))
     assert any(side[str(number)] != side[str(number + 1)] for number in range(20, 100, 2))
-    rejected = read(tmp_path / "rejected.csv")
+    rejected = read_rows(tmp_path / "rejected.csv")
     assert [row["image_path"] for row in rejected] == ["broken.png", "3.jpg"]
     assert "broken.png" in rejected[0]["reason"]
     assert rejected[1]["reason"] == "the text is empty"
     back = sorted(tuple(row.values()) for part in parts.values() for row in part) + sorted(
         tuple(row.values())[:4] for row in rejected
     )
-    assert sorted(back) == sorted(tuple(row.values()) for row in read(rows))
+    assert sorted(back) == sorted(tuple(row.values()) for row in read_rows(rows))
     assert (
         "200 rows in 90 groups, the largest of 4 rows; 10 images are near-duplicates of another one"
         in result.stdout
@@ -112,7 +105,7 @@ def test_the_order_of_the_rows_does_not_matter_and_the_seed_does(
         )
         sides.append(
             {
-                name: sorted(map(str, read(folder / f"{name}.csv")))
+                name: sorted(map(str, read_rows(folder / f"{name}.csv")))
                 for name in ("train", "val", "test")
             }
         )
@@ -131,7 +124,7 @@ def test_texts_and_columns_can_be_kept_together(how: list[str], rows: Path, tmp_
     )
     column = "text" if how[0] == "--group-by-text" else "shop"
     values = [
-        {row[column] for row in read(tmp_path / "out" / f"{name}.csv")}
+        {row[column] for row in read_rows(tmp_path / "out" / f"{name}.csv")}
         for name in ("train", "val", "test")
     ]
     assert all(values)
@@ -173,7 +166,7 @@ def test_an_earlier_split_is_kept_unless_told_otherwise(rows: Path, tmp_path: Pa
     assert (tmp_path / "val.csv").read_text() == "mine"
     (tmp_path / "val.csv").write_text(rows.read_text().partition("\n")[0] + "\n")
     assert run(rows, "--output-dir", tmp_path, "--no-near-duplicates", "--overwrite").exit_code == 0
-    assert len(read(tmp_path / "val.csv")) == 20
+    assert len(read_rows(tmp_path / "val.csv")) == 20
 
 
 @pytest.mark.parametrize(
@@ -211,7 +204,7 @@ def test_a_group_that_is_too_large_is_said(tmp_path: Path) -> None:
     )
     result = run(tmp_path / "rows.csv", "--output-dir", tmp_path / "out", "--no-near-duplicates")
     assert "warning: the largest group is larger than the smallest split should be" in result.stdout
-    assert len(read(tmp_path / "out" / "train.csv")) == 80
+    assert len(read_rows(tmp_path / "out" / "train.csv")) == 80
 
 
 def test_components_over_several_columns() -> None:
@@ -300,9 +293,9 @@ def test_from_python_without_a_folder_it_returns_the_rows(
     run(rows, "--image-base-path", rows.parent, "--output-dir", tmp_path)
     result = mismatch.split(rows, image_base_path=rows.parent)
     for name in PARTS:
-        assert result.parts[name] == read(tmp_path / f"{name}.csv")
+        assert result.parts[name] == read_rows(tmp_path / f"{name}.csv")
     assert [row["reason"] for row in result.rejected_rows][1] == "the text is empty"
-    mappings = read(rows)
+    mappings = read_rows(rows)
     again = mismatch.split(iter(mappings), image_base_path=rows.parent)
     assert again.parts == result.parts
     assert again.to_dict() == result.to_dict()
@@ -326,7 +319,7 @@ def test_a_frame_is_split_into_frames_with_its_own_index(rows: Path) -> None:
 def test_images_in_memory_stay_there(rows: Path, tmp_path: Path) -> None:
     mappings: list[dict[str, Any]] = [
         {"image": (rows.parent / row["image_path"]).read_bytes(), "text": row["text"]}
-        for row in read(rows)[:40]
+        for row in read_rows(rows)[:40]
     ]
     result = mismatch.split(mappings, fractions=(1, 1))
     assert sorted(row["text"] for row in [*result.train, *result.val]) == sorted(
@@ -365,7 +358,7 @@ def test_another_part_without_rows_is_said(tmp_path: Path) -> None:
     )
     result = run(tmp_path / "rows.csv", "--output-dir", tmp_path / "out", "--no-near-duplicates")
     assert result.exit_code == 0, result.output
-    empty = [name for name in ("val", "test") if not read(tmp_path / "out" / f"{name}.csv")]
+    empty = [name for name in ("val", "test") if not read_rows(tmp_path / "out" / f"{name}.csv")]
     [line] = [line for line in result.stdout.splitlines() if "no rows" in line]
     assert line.startswith("warning: ")
     assert [name for name in PARTS if f"{name}.csv" in line] == empty != []

@@ -9,27 +9,24 @@ import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
 import mismatch
-from mismatch.cli import help_text, main
+from mismatch.cli import help_text
 from mismatch.cli.train import command
 from mismatch.errors import InputError
 from mismatch.jobs.train import TrainOptions
 from mismatch.training.config import TrainConfig
+from tests.support import commands
+from tests.support.rows import WriteRows
 
-WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
-
-
-def run(*args: object) -> Result:
-    return CliRunner().invoke(main, ["train", *map(str, args)])
+run = partial(commands.run, "train")
 
 
 def test_every_field_of_train_config_is_an_option_with_its_default() -> None:

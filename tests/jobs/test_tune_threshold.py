@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main
 from mismatch.errors import InputError
+from tests.support import commands
 
 
 @pytest.fixture
@@ -43,10 +42,8 @@ def run(
         for n, row in enumerate(rows)
     ]
     write_rows(Path("rows.csv"), [("image_path", "text", "label", "kind"), *table])
-    return lambda *args: CliRunner().invoke(
-        main,
-        ["tune-threshold", "--model", "bundle", "--csv", "rows.csv", *args],
-        prog_name="mismatch",
+    return lambda *args: commands.run(
+        "tune-threshold", "--model", "bundle", "--csv", "rows.csv", *args
     )
 
 
@@ -68,13 +65,7 @@ def test_a_target_is_stored_and_used(run: Any) -> None:
     assert stored()["earlier"] == [before["threshold"]]
     assert mismatch.load("bundle", "cpu").threshold == said["threshold"]["value"]
     figures = json.loads(
-        CliRunner()
-        .invoke(
-            main,
-            ["evaluate", "--model", "bundle", "--csv", "rows.csv", "--json"],
-            prog_name="mismatch",
-        )
-        .stdout
+        commands.run("evaluate", "--model", "bundle", "--csv", "rows.csv", "--json").stdout
     )
     assert figures["metrics"]["mismatch_precision"] == pytest.approx(
         said["figures"]["mismatch_precision"]["value"]
@@ -90,30 +81,16 @@ def test_a_band_and_slices(run: Any) -> None:
     assert "of the rows alone" in result.stdout
     band = stored()["review"]
     assert band["low"] < band["high"]
-    said = (
-        CliRunner()
-        .invoke(main, ["predict", "--model", "bundle", "--csv", "rows.csv"], prog_name="mismatch")
-        .stdout.splitlines()[1:]
-    )
+    said = commands.run("predict", "--model", "bundle", "--csv", "rows.csv").stdout.splitlines()[1:]
     assert {line.split(",")[5] for line in said} == {"match", "mismatch", "review"}
-    plain = (
-        CliRunner()
-        .invoke(
-            main,
-            ["predict", "--model", "bundle", "--csv", "rows.csv", "--threshold", "0.5"],
-            prog_name="mismatch",
-        )
-        .stdout
-    )
+    plain = commands.run(
+        "predict", "--model", "bundle", "--csv", "rows.csv", "--threshold", "0.5"
+    ).stdout
     assert "review" not in plain
     result = run("--slice", "kind")
     assert result.exit_code == 0, result.output
     assert (stored()["review"], set(stored()["slices"]["values"])) == (None, {"a", "b"})
-    said = (
-        CliRunner()
-        .invoke(main, ["predict", "--model", "bundle", "--csv", "rows.csv"], prog_name="mismatch")
-        .stdout.splitlines()[1:]
-    )
+    said = commands.run("predict", "--model", "bundle", "--csv", "rows.csv").stdout.splitlines()[1:]
     assert {line.split(",")[3] for line in said} == {
         f"{value:.9g}" for value in stored()["slices"]["values"].values()
     }
@@ -188,9 +165,7 @@ def test_a_command_that_ends_in_an_error_has_stored_nothing(
 
 def decisions(*args: str) -> list[dict[str, str]]:
     """What `predict` says of each row."""
-    result = CliRunner().invoke(
-        main, ["predict", "--model", "bundle", "--csv", "rows.csv", *args], prog_name="mismatch"
-    )
+    result = commands.run("predict", "--model", "bundle", "--csv", "rows.csv", *args)
     assert result.exit_code == 0, result.output
     return list(csv.DictReader(result.stdout.splitlines()))
 
@@ -213,9 +188,7 @@ def test_the_reported_risk_is_that_of_the_decisions(run: Any, aim: tuple[str, ..
     ]
     assert said["coverage"]["automatic"] == pytest.approx(len(decided) / 120)
     assert said["coverage"]["risk"] == pytest.approx(decided.count(False) / len(decided))
-    figures = CliRunner().invoke(
-        main, ["evaluate", "--model", "bundle", "--csv", "rows.csv", "--json"], prog_name="mismatch"
-    )
+    figures = commands.run("evaluate", "--model", "bundle", "--csv", "rows.csv", "--json")
     assert json.loads(figures.stdout)["review"]["risk"] == pytest.approx(said["coverage"]["risk"])
 
 

@@ -22,9 +22,10 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from mismatch.errors import BackboneError
 from mismatch.runtime.preprocess import Preprocessor, open_image
-from mismatch.runtime.tokenize import TokenBatch, Tokenizer
+from mismatch.runtime.tokenize import Tokenizer
 from mismatch_hf_clip.backbone import HfClipBackbone, load
 from mismatch_hf_clip.images import image_spec
+from tests.support.plugins import Evil, copy_of, embed, levels
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +43,6 @@ def saved(tiny: HfClipBackbone, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("hf") / "model"
     tiny.save_pretrained(folder)
     return folder
-
-
-def embed(backbone: HfClipBackbone, batch: TokenBatch) -> torch.Tensor:
-    with torch.no_grad():
-        return backbone.encode_text(
-            torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
-        )
-
-
-def levels(difference: np.ndarray, std: tuple[float, float, float]) -> float:
-    """Largest difference of pixel_values (3, S, S), in steps of 1/255."""
-    return float((np.abs(difference) * 255 * np.array(std)[:, None, None]).max())
 
 
 def test_the_hook_imports_no_torch() -> None:
@@ -318,13 +307,6 @@ def test_saved_loads_back(tiny: HfClipBackbone, saved: Path) -> None:
     )
 
 
-def copy_of(saved: Path, folder: Path) -> Path:
-    folder.mkdir()
-    for path in saved.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
 def test_old_directories_with_bin_weights_are_read(
     tiny: HfClipBackbone, saved: Path, tmp_path: Path
 ) -> None:
@@ -335,16 +317,6 @@ def test_old_directories_with_bin_weights_are_read(
     assert all(
         torch.equal(tensor, again.state_dict()[name]) for name, tensor in tiny.state_dict().items()
     )
-
-
-class Evil:
-    """Unpickled, it would leave a mark."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.mark,))
 
 
 def test_nothing_is_unpickled(saved: Path, tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from PIL import Image
 
 from mismatch.errors import BackboneError
 from mismatch.runtime.preprocess import Preprocessor, open_image
-from mismatch.runtime.tokenize import TokenBatch, Tokenizer
+from mismatch.runtime.tokenize import Tokenizer
 from mismatch_openclip.backbone import OpenClipBackbone, _image_spec
 from mismatch_openclip.loading import _check_tag, load
+from tests.support.plugins import Evil, copy_of, embed, levels
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +40,6 @@ def saved(tiny: OpenClipBackbone, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("openclip") / "model"
     tiny.save_pretrained(folder)
     return folder
-
-
-def embed(backbone: OpenClipBackbone, batch: TokenBatch) -> torch.Tensor:
-    with torch.no_grad():
-        return backbone.encode_text(
-            torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
-        )
-
-
-def levels(difference: np.ndarray, std: tuple[float, float, float]) -> float:
-    """Largest difference of pixel_values (3, S, S), in steps of 1/255."""
-    return float((np.abs(difference) * 255 * np.array(std)[:, None, None]).max())
 
 
 def test_the_hook_imports_no_torch() -> None:
@@ -300,16 +289,6 @@ def test_a_local_checkpoint(suffix: str, tmp_path: Path) -> None:
     )
 
 
-class Evil:
-    """Unpickled, it would leave a mark."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.mark,))
-
-
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     torch.save({"state_dict": Evil(tmp_path / "mark")}, tmp_path / "evil.pt")
     with pytest.raises(BackboneError, match="can't be loaded"):
@@ -436,13 +415,6 @@ def test_what_is_unknown_is_one_line(model_id: str, message: str) -> None:
     with pytest.raises(BackboneError, match=message) as caught:
         load(model_id)
     assert "\n" not in str(caught.value)
-
-
-def copy_of(saved: Path, folder: Path) -> Path:
-    folder.mkdir()
-    for path in saved.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
 
 
 @pytest.mark.parametrize(

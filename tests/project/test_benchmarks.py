@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.support.paths import ROOT
 from tests.support.remembered import remembering
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(name: str, *options: object) -> str:

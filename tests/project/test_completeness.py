@@ -23,8 +23,8 @@ from mismatch.backbones import hookspecs
 from mismatch.backbones.base import Backbone
 from mismatch.specs import ImageSpec, TextSpec
 from mismatch.testing import contract
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "mismatch"
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text()

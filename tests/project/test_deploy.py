@@ -12,13 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 import click
-import pytest
 import yaml
 
 import mismatch
@@ -28,8 +25,9 @@ from mismatch.jobs.serve import GRACE
 from mismatch.serving.app import create_app
 from mismatch.serving.configuration import TOKENS_ENV, Settings
 from mismatch.serving.setting_rules import SHORTEST_TOKEN
+from tests.support.paths import ROOT
+from tests.support.processes import PATIENCE, command_line, free_port, started
 
-ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "examples" / "deploy"
 TAGGED = re.compile(r"[\w./${}-]+:(?!latest$)[\w.${}-]+")
 
@@ -148,20 +146,14 @@ def test_the_build_sees_what_it_copies_and_no_more() -> None:
     assert 'license-files = ["LICENSE"]' in build
 
 
-@pytest.fixture(scope="module")
-def port() -> int:
-    with closing(socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def test_the_images_command_and_its_health_check_work_together(
-    tiny_bundles: dict[str, Path], port: int
+    tiny_bundles: dict[str, Path],
 ) -> None:
     """As the image runs them, but for the port, which may be taken here."""
-    programs = {"mismatch": [sys.executable, "-m", "mismatch"], "python": [sys.executable]}
+    programs = {"mismatch": command_line(), "python": [sys.executable]}
+    port = str(free_port())
     command, health = (
-        [*programs[words[0]], *(word.replace("8000", str(port)) for word in words[1:])]
+        [*programs[words[0]], *(word.replace("8000", port) for word in words[1:])]
         for words in (COMMAND, HEALTH)
     )
     environment = os.environ | {MODEL_ENV: str(tiny_bundles["openclip"]), "OMP_NUM_THREADS": "1"}
@@ -170,8 +162,8 @@ def test_the_images_command_and_its_health_check_work_together(
         return subprocess.run(health, capture_output=True).returncode == 0
 
     assert not healthy()
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
-        until = time.monotonic() + 120
+    with started(command, stderr=subprocess.DEVNULL, env=environment) as process:
+        until = time.monotonic() + PATIENCE
         while not healthy():
             assert process.poll() is None
             assert time.monotonic() < until

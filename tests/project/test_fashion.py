@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from mismatch.cli import main
 from mismatch.evaluation.metrics import auroc
-from tests.conftest import WHOLE, first_photos
+from tests.support import commands
+from tests.support.paths import WHOLE
+from tests.support.rows import first_photos
 
 PHOTOS = {"train": 800, "val": 200, "test": 200}  # two rows each
 pytestmark = pytest.mark.slow
 
 
 def run(*args: object) -> str:
-    result = CliRunner().invoke(main, list(map(str, args)), prog_name="mismatch")
+    result = commands.run(*args)
     assert result.exit_code == 0, result.output
     return result.stdout
 

@@ -26,8 +26,8 @@ from mismatch.training.config import kinds
 from mismatch.training.settings import read_settings
 from tests.fuzz.__main__ import mutated
 from tests.fuzz.targets import TARGETS, cache_seeds, text_spec, tokenizer_json
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 INPUTS = 60  # of each target
 DEEP = "[" * 100_000
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import WHOLE, first_photos, install, install_beside, wheel_of
+from tests.support.environments import install, install_beside, wheel_of
+from tests.support.paths import ROOT, WHOLE
+from tests.support.rows import first_photos
 
 PHOTOS = 800  # to train on, of 5,625; two rows each
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "mismatch-lit"
 # of this process's environment; what is imported is compiled, once for all commands
 LEFT_OUT = ("PYTHONPATH", "CLIP_FINE_TUNED_MODEL_PATH", "PYTHONDONTWRITEBYTECODE")

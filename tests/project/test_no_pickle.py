@@ -22,8 +22,8 @@ from mismatch.backbones.registry import load_backbone
 from mismatch.errors import MismatchError
 from mismatch.training import TrainConfig, train
 from mismatch.training.callbacks import Callback, EpochInfo
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 READERS = re.compile(
     r"\b(import|from)"
     r" (pickle|dill|joblib|shelve|marshal)\b|allow_pickle=True|trust_remote_code=True"

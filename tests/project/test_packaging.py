@@ -20,8 +20,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import mismatch
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PLUGINS = ["mismatch_hf_clip", "mismatch_openclip"]
 TOP_LEVEL = ["mismatch", *PLUGINS]

@@ -8,16 +8,10 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from click.testing import CliRunner
 from PIL import Image
 
-from mismatch.cli import main
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
+from tests.support.commands import run
+from tests.support.rows import read_rows
 
 PLANTED = 50  # of each fault
 
@@ -26,7 +20,7 @@ def test_planted_faults_are_found(fashion: Path, tmp_path: Path) -> None:
     """train.csv and test.csv with fifty of each fault: all are named with their rows, and no clean
     row is.
     """
-    read = {name: rows_of(fashion / f"{name}.csv") for name in ("train", "test")}
+    read = {name: read_rows(fashion / f"{name}.csv") for name in ("train", "test")}
     clean = len(read["train"])
     images = tmp_path / "images"
     images.mkdir()
@@ -93,10 +87,10 @@ def test_planted_faults_are_found(fashion: Path, tmp_path: Path) -> None:
         "--report",
         tmp_path / "report.json",
     )
-    result = CliRunner().invoke(main, list(map(str, (*args, *more))), prog_name="mismatch")
+    result = run(*args, *more)
     assert result.exit_code == 1, result.output
-    rejected = rows_of(tmp_path / "fixed.rejected.csv")
-    assert len(rows_of(tmp_path / "fixed.csv")) + len(rejected) == len(rows)
+    rejected = read_rows(tmp_path / "fixed.rejected.csv")
+    assert len(read_rows(tmp_path / "fixed.csv")) + len(rejected) == len(rows)
     reasons: dict[tuple[str, ...], str] = {
         (row["image_path"], row["text"], row["label"]): row["reason"] for row in rejected
     }

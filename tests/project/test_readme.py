@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from mismatch.backbones.template import plugin_files
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"<!-- run -->\n```(bash|python)\n(.*?)```", README, re.DOTALL)
 GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text(encoding="utf-8")

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main
+from tests.support.commands import run
 
 
 @pytest.fixture
@@ -33,10 +32,8 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any) -> st
     ]
     write_rows(Path("train.csv"), [header, *rows])
     write_rows(Path("test.csv"), [header, ("5.jpg", "red", "1"), ("4.png", "blue", "0")])
-    result = CliRunner().invoke(
-        main,
-        ["validate", "train.csv", "test.csv", "--report", "page.html", "--report", "report.json"],
-        prog_name="mismatch",
+    result = run(
+        "validate", "train.csv", "test.csv", "--report", "page.html", "--report", "report.json"
     )
     assert result.exit_code == 1, result.output
     assert Path("report.json").read_text().startswith("{")

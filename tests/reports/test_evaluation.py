@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from mismatch.cli import main
 from mismatch.evaluation.decisions import Decisions
 from mismatch.reports.evaluation import _slider, training_stats
 from mismatch.reports.plots import VARIABLES
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import ScoreSpec, Threshold
+from tests.support import commands
 
 pytest.importorskip("matplotlib")
 
@@ -93,18 +92,8 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory, colour_engine: Any) -> It
             report = folder / f"report-{model}"
             with patch.context() as inside:
                 inside.chdir(folder)
-                result = CliRunner().invoke(
-                    main,
-                    [
-                        "evaluate",
-                        "--model",
-                        model,
-                        "--csv",
-                        "rows.csv",
-                        "--report",
-                        str(report),
-                        *options,
-                    ],
+                result = commands.run(
+                    "evaluate", "--model", model, "--csv", "rows.csv", "--report", report, *options
                 )
             assert result.exit_code == 0, result.output
             return report / "report.html"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from mismatch.cli import main
 from mismatch.runtime import batch_size as pacing
 from mismatch.runtime.batch_size import SIZES, choose_batch_size, pick
 from mismatch.runtime.predictor import Predictor
+from tests.support.commands import run
 
 
 def test_the_smallest_that_is_fast_enough() -> None:
@@ -43,8 +42,6 @@ def test_a_predictor_takes_it(colour_engine: Any, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("value", ["0", "many"])
 def test_what_is_no_batch_size_is_refused(value: str) -> None:
-    result = CliRunner().invoke(
-        main, ["predict", "--model", "m", "--csv", "a.csv", "--batch-size", value]
-    )
+    result = run("predict", "--model", "m", "--csv", "a.csv", "--batch-size", value)
     assert result.exit_code == 2
     assert "--batch-size" in result.stderr

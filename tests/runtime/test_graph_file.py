@@ -19,8 +19,7 @@ import mismatch
 from mismatch.errors import CheckpointError
 from mismatch.io.atomic import sha256_file
 from mismatch.runtime.graph_file import check_self_contained, read_graph
-
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "bundles" / "format-1"
+from tests.support.paths import BUNDLE
 
 
 def pointing(location: str, *, says_external: bool = True) -> TensorProto:
@@ -92,7 +91,7 @@ def test_a_weight_that_names_a_file_without_saying_so_is_refused_too(tmp_path: P
 
 def test_a_bundle_with_such_a_graph_and_a_true_hash_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
-    shutil.copytree(FIXTURE, folder)
+    shutil.copytree(BUNDLE, folder)
     (tmp_path / "secret").write_bytes(bytes(16))
     model = onnx.load(folder / "head.onnx")
     weight = model.graph.initializer[0]
@@ -108,7 +107,7 @@ def test_a_bundle_with_such_a_graph_and_a_true_hash_is_refused(tmp_path: Path) -
 
 
 def test_graphs_of_bundles_pass(tiny_bundles: dict[str, Path]) -> None:
-    for folder in (FIXTURE, *tiny_bundles.values()):
+    for folder in (BUNDLE, *tiny_bundles.values()):
         for path in folder.glob("*.onnx"):
             check_self_contained(path)
 
@@ -120,7 +119,7 @@ def test_graphs_of_bundles_pass(tiny_bundles: dict[str, Path]) -> None:
         b"hello, this is no graph",
         b"\xff" * 100,
         b"\x3a\xff\xff\xff\xff\x0f",
-        (FIXTURE / "head.onnx").read_bytes()[:-300],
+        (BUNDLE / "head.onnx").read_bytes()[:-300],
         b"\x3b",
     ],
 )
@@ -149,7 +148,7 @@ def test_graphs_nested_without_end_are_refused(tmp_path: Path) -> None:
 
 def test_no_damage_brings_anything_but_one_line(tmp_path: Path) -> None:
     """A thousand times one byte of a real graph is changed."""
-    rng, whole = np.random.default_rng(0), bytearray((FIXTURE / "image_encoder.onnx").read_bytes())
+    rng, whole = np.random.default_rng(0), bytearray((BUNDLE / "image_encoder.onnx").read_bytes())
     refused = 0
     for _ in range(1000):
         place, before = int(rng.integers(0, len(whole))), whole[:]
@@ -179,7 +178,7 @@ def field(number: int, content: bytes, *, tag: bytes | None = None, wire: int = 
 
 HIDDEN = graph_of(pointing("/etc/passwd"), "initializer").graph
 ELSEWHERE = HIDDEN.SerializeToString()
-PLAIN = onnx.load(FIXTURE / "head.onnx").SerializeToString()
+PLAIN = onnx.load(BUNDLE / "head.onnx").SerializeToString()
 TENSOR = HIDDEN.initializer[0].SerializeToString()
 GRAPH_TAG = 7 << 3 | 2
 DISGUISES = {
@@ -235,13 +234,13 @@ def test_a_graph_of_too_many_fields_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_read_is_what_was_checked(tmp_path: Path) -> None:
-    path = Path(shutil.copy(FIXTURE / "head.onnx", tmp_path))
+    path = Path(shutil.copy(BUNDLE / "head.onnx", tmp_path))
     assert read_graph(path, sha256_file(path)) == PLAIN_FILE == read_graph(path)
     with pytest.raises(CheckpointError, match=r"head\.onnx differs from the manifest's sha256"):
         read_graph(path, "0" * 64)
 
 
-PLAIN_FILE = (FIXTURE / "head.onnx").read_bytes()
+PLAIN_FILE = (BUNDLE / "head.onnx").read_bytes()
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:

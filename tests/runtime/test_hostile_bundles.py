@@ -21,6 +21,7 @@ from mismatch.errors import CheckpointError
 from mismatch.runtime import onnx_engine as sessions
 from mismatch.runtime import onnx_graph, time_limit
 from tests.support import hostile
+from tests.support.paths import BUNDLE
 
 HEAD = {"image_embedding": ["b", hostile.IMAGE], "text_embedding": ["b", hostile.TEXT]}
 PIXELS = {"pixel_values": ["b", 3, hostile.SIZE, hostile.SIZE]}
@@ -302,7 +303,7 @@ def test_what_is_no_number_is_refused_wherever_it_stands(tmp_path: Path, written
     assert "manifest.json" in refused(folder)
 
 
-TOKENIZER: dict[str, Any] = json.loads((hostile.FIXTURE / "tokenizer.json").read_text())
+TOKENIZER: dict[str, Any] = json.loads((BUNDLE / "tokenizer.json").read_text())
 ONE = {"Sequence": {"id": "A", "type_id": 0}}
 TWO = [ONE, {"Sequence": {"id": "B", "type_id": 0}}]
 SPECIAL = {"SpecialToken": {"id": "X", "type_id": 0}}
@@ -449,7 +450,7 @@ def test_a_bundle_of_links_to_files_is_one(tmp_path: Path) -> None:
     """As hubs keep what they have loaded."""
     folder = tmp_path / "b"
     folder.mkdir()
-    for path in hostile.FIXTURE.iterdir():
+    for path in BUNDLE.iterdir():
         (folder / path.name).symlink_to(path)
     assert mismatch.load(folder, "cpu", threads=1).score.kind == "probability"
 

@@ -644,7 +644,7 @@ def break_step(pipeline: Pipeline, step: str, *, always: bool = False) -> None:
 
 
 def module_word(word: str) -> int:
-    from tests.conftest import WORDS
+    from tests.support.engines import WORDS
 
     return WORDS.index(word)
 

@@ -19,9 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
 
 import mismatch
 from mismatch.errors import (
@@ -35,7 +32,8 @@ from mismatch.io.remote import Remote
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.text_tower import TextCounts
-from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds, TextSpec, Threshold
+from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds, Threshold
+from tests.support.engines import bytes_spec
 
 
 @pytest.fixture
@@ -316,13 +314,6 @@ def test_one_long_text_scores_as_in_many_rows(
         predictor.pipeline.totals.truncated,
     ) == (used, 2, 2 * (used == "truncate"))
     np.testing.assert_array_equal(predictor.encode_texts([SAID]), [[1, 0, 0]])
-
-
-def bytes_spec(context_length: int) -> TextSpec:
-    """Of a tokenizer whose tokens are bytes, white space included."""
-    tokenizer = Tokenizer(BPE({char: i for i, char in enumerate(sorted(ByteLevel.alphabet()))}, []))
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    return TextSpec(context_length, pad_id=0, padding="longest", tokenizer_json=tokenizer.to_str())
 
 
 @pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])

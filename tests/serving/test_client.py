@@ -14,16 +14,12 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from socket import socket
 from types import ModuleType
 from typing import Any
 
@@ -31,8 +27,10 @@ import pytest
 from PIL import Image
 
 import mismatch
+from tests.support.paths import ROOT
+from tests.support.serving import served_process
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 TOKEN = "a-token-of-the-test"
 
 
@@ -56,34 +54,10 @@ def address(
     """A service that takes requests of 8 pairs and 100 kB."""
     settings = tmp_path_factory.mktemp("serve") / "settings.json"
     settings.write_text(json.dumps({"max_pairs": 8, "max_body": 100_000, "max_text": 500}))
-    with closing(socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mismatch",
-        "serve",
-        "--model",
-        str(tiny_bundles["openclip"]),
-        "--settings",
-        str(settings),
-        "--port",
-        str(port),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MISMATCH_SERVE_TOKENS": TOKEN}
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
-        until = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").read()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert process.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-        process.terminate()
+    given = ("--model", tiny_bundles["openclip"], "--settings", settings)
+    token = {"MISMATCH_SERVE_TOKENS": TOKEN}
+    with served_process(*given, env=token, stderr=subprocess.DEVNULL) as (_, address):
+        yield address
 
 
 @pytest.fixture

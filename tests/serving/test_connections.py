@@ -24,7 +24,8 @@ from mismatch.serving import connections
 from mismatch.serving.app import create_app
 from mismatch.serving.configuration import Settings
 from mismatch.serving.connections import MOST, MOST_LINES
-from tests.support.serving import free_port, image, post, running, server, settings_of, text64
+from tests.support.processes import free_port
+from tests.support.serving import image, post, running, server, settings_of, text64
 
 PAIR = {"image": text64(image("red")), "text": "red"}
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import shlex
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import ExitStack
 from socket import create_connection
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,9 +20,8 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.serving.budget import UNKNOWN
 from mismatch.serving.configuration import Settings
 from mismatch.serving.listening import RESERVED, Connections, LoopFaults, connections_within_limits
-from tests.support.serving import free_port, running, server
-
-BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundles" / "format-1"
+from tests.support.paths import BUNDLE
+from tests.support.serving import running, served_process, server
 
 
 class One:
@@ -187,26 +185,14 @@ def test_idle_connections_keep_nobody_out(colour_engine: Any) -> None:
 
 
 def test_below_the_limit_of_open_files_it_goes_on_and_logs_json() -> None:
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "mismatch",
-        "serve",
-        "--model",
-        str(BUNDLE),
-        "--port",
-        str(port),
-    ]
-    limited = ["/bin/sh", "-c", f"ulimit -n 300; exec {shlex.join(command)}"]
     with (
-        subprocess.Popen(limited, stderr=subprocess.PIPE, text=True) as process,
+        served_process("--model", BUNDLE, shell="ulimit -n 300") as (process, address),
         ExitStack() as stack,
     ):
-        wait_until_ready(process, port)
+        port = urlsplit(address).port
         for _ in range(500):
             stack.enter_context(create_connection(("127.0.0.1", port), timeout=30))
-        said = urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=30).read()
+        said = urllib.request.urlopen(f"{address}/healthz", timeout=30).read()
         process.terminate()
         written = process.stderr.read() if process.stderr else ""
     assert said == b"ok\n"
@@ -215,11 +201,3 @@ def test_below_the_limit_of_open_files_it_goes_on_and_logs_json() -> None:
     assert [entry for entry in entries if "150 connections" in entry.get("message", "")]
     assert len(rows) < 20
     assert "Traceback" not in written
-
-
-def wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
-    while process.poll() is None:
-        with suppress(urllib.error.URLError, ConnectionError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").read()
-            return
-    raise AssertionError("it ended")

@@ -23,6 +23,7 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.serving.app import create_app
 from mismatch.serving.configuration import Settings
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
+from tests.support.serving import image
 
 pytestmark = pytest.mark.browser
 
@@ -34,12 +35,6 @@ REPORT = (
     "document.addEventListener('securitypolicyviolation', event => console.error('policy',"
     " event.violatedDirective, event.blockedURI))"
 )
-
-
-def picture(colour: Any, kind: str = "PNG", size: tuple[int, int] = (20, 12)) -> bytes:
-    held = io.BytesIO()
-    Image.new("RGB", size, colour).save(held, kind)
-    return held.getvalue()
 
 
 def file(name: str, content: bytes, kind: str = "image/png") -> Any:
@@ -60,7 +55,7 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Any:
     return file("photos.zip", held.getvalue(), "application/zip")
 
 
-PHOTOS = {f"photos/{name}.png": picture(colour) for name, colour in COLOURS.items()}
+PHOTOS = {f"photos/{name}.png": image(colour) for name, colour in COLOURS.items()}
 
 
 class Server:
@@ -189,7 +184,7 @@ def downloaded(tab: Any) -> list[list[str]]:
 
 def test_a_mismatch_has_its_score_its_words_marked_and_other_words(opened: Open) -> None:
     tab = opened()
-    check(tab, file("blue.png", picture("blue")), "🙂 red shirt")
+    check(tab, file("blue.png", image("blue")), "🙂 red shirt")
     assert tab.inner_text("#verdict").strip() == "Mismatch"
     assert tab.inner_text(".score b") == "0.047"
     assert (
@@ -242,7 +237,7 @@ def test_the_heat_map_lies_over_what_the_model_sees_and_can_be_switched_off(open
 
 def test_a_match_names_no_word(opened: Open) -> None:
     tab = opened()
-    check(tab, file("blue.png", picture("blue")), "blue shirt")
+    check(tab, file("blue.png", image("blue")), "blue shirt")
     assert tab.inner_text("#verdict").strip() == "Match"
     assert tab.locator("mark").count() == 0
     assert "No word stands out" in tab.inner_text("#result")
@@ -252,7 +247,7 @@ def test_the_review_band_is_shaded_and_named(opened: Open, colour_engine: Any) -
     score = ScoreSpec("probability", 0.5, review=ReviewBand(0.6, 0.8))
     with Server({"default": Predictor(colour_engine(score=score))}) as at:
         tab = opened(at=at)
-        check(tab, file("blue.png", picture("blue")), "blue shirt")
+        check(tab, file("blue.png", image("blue")), "blue shirt")
         assert tab.inner_text("#verdict").strip() == "Review"
         assert tab.get_attribute(".scale", "aria-label").endswith(
             "to be reviewed from 0.600 to 0.800"
@@ -277,7 +272,7 @@ def test_a_cosine_has_its_own_scale_and_slices_their_own_thresholds(
     }
     with Server(models) as at:
         tab = opened(at=at)
-        check(tab, file("blue.png", picture("blue")), "blue shirt")
+        check(tab, file("blue.png", image("blue")), "blue shirt")
         assert (
             tab.get_attribute(".scale", "aria-label")
             == "1.000 on a scale from -1 to 1; threshold 0.250"
@@ -298,7 +293,7 @@ def test_a_cosine_has_its_own_scale_and_slices_their_own_thresholds(
 
 def test_the_end_of_a_long_text_is_shown_as_unseen(opened: Open) -> None:
     tab = opened()
-    check(tab, file("blue.png", picture("blue")), "red shirt shoe bag grey green")
+    check(tab, file("blue.png", image("blue")), "red shirt shoe bag grey green")
     assert tab.inner_text(".unseen").endswith("grey green")
     assert "It has not seen: “grey green”" in tab.inner_text("#result")
 
@@ -318,7 +313,7 @@ def test_a_wrong_file_is_refused_at_once(
     tab.wait_for_selector("#pair-problem")
     assert tab.inner_text("#pair-problem").startswith(words)
     assert not tab.is_visible("#figure")
-    tab.set_input_files("#image", file("red.png", picture("red")))
+    tab.set_input_files("#image", file("red.png", image("red")))
     tab.wait_for_selector("#preview")
     assert not tab.is_visible("#pair-problem")
 
@@ -350,14 +345,14 @@ def test_an_image_that_no_request_could_hold_is_not_sent(opened: Open, colour_en
     with Server({"default": Predictor(colour_engine())}, max_body=2**16 + 4000) as at:
         tab = opened(at=at)
         tab.wait_for_selector("#model-facts:not(:empty)")
-        tab.set_input_files("#image", file("large.png", picture("red") + b"x" * 3000))
+        tab.set_input_files("#image", file("large.png", image("red") + b"x" * 3000))
         tab.wait_for_selector("#pair-problem")
         assert "this service takes 3,000" in tab.inner_text("#pair-problem")
         batch(
             tab,
             table(("large.png", "red"), ("small.png", "red")),
-            file("large.png", picture("red") + b"x" * 3000),
-            file("small.png", picture("red")),
+            file("large.png", image("red") + b"x" * 3000),
+            file("small.png", image("red")),
         )
         assert [line[-1] for line in lines(tab)] == ["Error", "Match"]
 
@@ -367,7 +362,7 @@ def test_without_an_image_or_a_text_it_says_which_is_missing(opened: Open) -> No
     tab.click("#check")
     assert tab.inner_text("#pair-problem") == "An image is needed first."
     assert tab.evaluate("document.activeElement.id") == "image"
-    tab.set_input_files("#image", file("red.png", picture("red")))
+    tab.set_input_files("#image", file("red.png", image("red")))
     tab.wait_for_selector("#preview")
     tab.click("#check")
     assert tab.inner_text("#pair-problem") == "A text is needed first."
@@ -386,7 +381,7 @@ def test_an_image_can_be_pasted_and_dropped(opened: Open, way: str) -> None:
             if (way === "paste") place.dispatchEvent(new ClipboardEvent("paste", options));
             else for (const kind of ["dragenter", "dragover", "drop"]) place.dispatchEvent(new DragEvent(kind, options));
         }""",
-        [way, list(picture("red"))],
+        [way, list(image("red"))],
     )
     tab.wait_for_selector("#preview")
     assert tab.inner_text("#image-name").startswith("from-elsewhere.png, 20 × 12 pixels")
@@ -402,14 +397,14 @@ def test_a_paste_of_words_into_the_text_stays_one(opened: Open) -> None:
             data.setData("text/plain", "cells as words");
             return document.getElementById("text").dispatchEvent(new ClipboardEvent("paste", {bubbles: true, cancelable: true, clipboardData: data}));
         }""",
-        list(picture("red")),
+        list(image("red")),
     )
     assert kept, "the browser pastes"
     assert not tab.is_visible("#figure")
 
 
 def test_the_keyboard_alone_is_enough(opened: Open, tmp_path: Path) -> None:
-    (tmp_path / "blue.png").write_bytes(picture("blue"))
+    (tmp_path / "blue.png").write_bytes(image("blue"))
     tab = opened()
     # from the start: that it is listened for reaches the browser late
     tab.on("filechooser", lambda chooser: chooser.set_files(tmp_path / "blue.png"))
@@ -452,7 +447,7 @@ def test_the_keyboard_alone_is_enough(opened: Open, tmp_path: Path) -> None:
 
 def test_clear_takes_everything_away(opened: Open) -> None:
     tab = opened()
-    check(tab, file("blue.png", picture("blue")), "red shirt")
+    check(tab, file("blue.png", image("blue")), "red shirt")
     tab.click("#clear")
     assert not any(tab.is_visible(name) for name in ("#result", "#figure", "#heat-tools"))
     assert tab.input_value("#text") == ""
@@ -512,9 +507,9 @@ def test_a_folder_with_everything_in_it(opened: Open, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     for name in ("front", "back"):
         (folder / name).mkdir(parents=True)
-    (folder / "front" / "1.png").write_bytes(picture("red"))
-    (folder / "back" / "1.png").write_bytes(picture("blue"))
-    (folder / "back" / "2.png").write_bytes(picture("green"))
+    (folder / "front" / "1.png").write_bytes(image("red"))
+    (folder / "back" / "1.png").write_bytes(image("blue"))
+    (folder / "back" / "2.png").write_bytes(image("green"))
     rows = [
         "Title,Image\nred bag,front/1.png\nred bag,back/1.png\ngreen bag,back\\2.PNG\nred,1.png\n"
     ]
@@ -545,7 +540,7 @@ def test_columns_of_other_names_can_be_chosen_and_files_removed(opened: Open) ->
         "#batch-files",
         [
             table(("red bag", "blue bag", "red.png"), header=("a", "b", "c")),
-            file("red.png", picture("red")),
+            file("red.png", image("red")),
         ],
     )
     tab.wait_for_selector("#rows:not([hidden])")
@@ -794,7 +789,7 @@ def test_markup_from_files_is_text(opened: Open) -> None:
         table(
             ("photos/blue.png", evil, "1"), (evil, "red", "1"), header=("image_path", "text", evil)
         ),
-        zipped(PHOTOS | {f"{evil}.png": picture("red")}),
+        zipped(PHOTOS | {f"{evil}.png": image("red")}),
     )
     assert lines(tab)[0][1] == evil
     assert lines(tab)[1][2] == evil
@@ -833,7 +828,7 @@ def test_a_token_is_asked_for_and_kept_for_the_tab_alone(opened: Open, colour_en
         tab.click("#page-problem button")
         tab.fill("#token", TOKEN)
         tab.click("#token-dialog .primary")
-        check(tab, file("blue.png", picture("blue")), "red shirt")
+        check(tab, file("blue.png", image("blue")), "red shirt")
         assert tab.evaluate(
             "[Object.values(sessionStorage), Object.values(localStorage), document.cookie]"
         ) == [[TOKEN], [], ""]
@@ -848,7 +843,7 @@ def test_nothing_overflows_and_all_words_can_be_read(opened: Open, width: int, s
     tab = opened(width, scheme)
     check(
         tab,
-        file("blue.png", picture("blue")),
+        file("blue.png", image("blue")),
         "red shirt " + "averyveryveryverylongwordwithoutanyspaceinit" * 4,
     )
     tab.click("#result summary")
@@ -918,5 +913,5 @@ def test_a_service_that_is_gone_is_said_in_words(opened: Open, colour_engine: An
     with Server({"default": Predictor(colour_engine())}) as at:
         tab = opened(at=at, may_say="ERR_CONNECTION_REFUSED")
         tab.wait_for_selector("#model-facts:not(:empty)")
-    check(tab, file("blue.png", picture("blue")), "red", "#pair-problem:not([hidden])")
+    check(tab, file("blue.png", image("blue")), "red", "#pair-problem:not([hidden])")
     assert tab.inner_text("#pair-problem") == "The service can’t be reached; it may have stopped."

@@ -16,15 +16,29 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mismatch.io.atomic import sealed
+from tests.support.paths import BUNDLE
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "bundles" / "format-1"
+__all__ = [
+    "CONTEXT",
+    "IMAGE",
+    "SIZE",
+    "TEXT",
+    "constant",
+    "copied",
+    "endless",
+    "model",
+    "with_file",
+    "with_manifest",
+]
+
+
 SIZE, CONTEXT, IMAGE, TEXT = 8, 8, 8, 6  # of that bundle: pixels, tokens, widths of its embeddings
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
 def copied(target: Path) -> Path:
     """A whole bundle to be spoilt."""
-    return Path(shutil.copytree(FIXTURE, target))
+    return Path(shutil.copytree(BUNDLE, target))
 
 
 def with_file(folder: Path, name: str, content: bytes) -> Path:

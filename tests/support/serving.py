@@ -8,15 +8,14 @@ import base64
 import io
 import json
 import os
+import shlex
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from socket import socket
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from fastapi.testclient import TestClient
@@ -26,8 +25,23 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.serving.app import create_app
 from mismatch.serving.configuration import Settings
 from mismatch.serving.listening import Server
+from tests.support.processes import command_line, free_port, started
 
-START_SECONDS = 90
+__all__ = [
+    "image",
+    "post",
+    "problem",
+    "running",
+    "served_process",
+    "server",
+    "serving",
+    "settings_of",
+    "text64",
+    "wait_until_ready",
+]
+
+
+START_SECONDS = 120
 
 
 def image(colour: Any = "red", size: tuple[int, int] = (20, 12), kind: str = "PNG") -> bytes:
@@ -69,12 +83,6 @@ def serving(given: Predictor | Mapping[str, Predictor], **options: Any) -> Itera
         yield client
 
 
-def free_port() -> int:
-    with closing(socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @contextmanager
 def server(given: Predictor | Mapping[str, Predictor], **options: Any) -> Iterator[int]:
     """uvicorn, as `mismatch serve` sets it up, in a thread; its port."""
@@ -100,27 +108,33 @@ def running(app: Any, settings: Settings) -> Iterator[tuple[Server, int]]:
 
 
 @contextmanager
-def served_process(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`mismatch serve` as a process that is ready, and its address; stopped in the end."""
+def served_process(
+    *args: object, env: Mapping[str, str] | None = None, shell: str = "", **options: Any
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`mismatch serve` as a process that is ready, and its address; ended with the block. `env` is
+    added to the environment; `shell` is what a shell does before it becomes the command.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "mismatch", "serve", "--port", str(port), *args]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    ) as process:
+    command = command_line("serve", "--port", port, *args)
+    if shell:
+        command = ["/bin/sh", "-c", f"{shell}; exec {shlex.join(command)}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | dict(env or {})
+    with started(command, env=environment, **options) as process:
         address = f"http://127.0.0.1:{port}"
-        until = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/readyz").read()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert process.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.1)
-        try:
-            yield process, address
-        finally:
-            process.terminate()
+        wait_until_ready(process, address)
+        yield process, address
+
+
+def wait_until_ready(process: subprocess.Popen[str], address: str) -> None:
+    """Wait until a service has loaded its models; fail where its process ends before."""
+    until = time.monotonic() + START_SECONDS
+    while True:
+        with suppress(urllib.error.URLError, ConnectionError):
+            urllib.request.urlopen(f"{address}/readyz").read()
+            return
+        assert process.poll() is None, "it ended before it was ready"
+        assert time.monotonic() < until, "it is not ready in time"
+        time.sleep(0.1)
 
 
 def post(address: str, route: str, message: Any) -> Any:

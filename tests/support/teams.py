@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from mismatch.training.distributed.processes import Processes
 
+__all__ = ["in_team"]
+
+
 PATIENCE = 30  # seconds, after which one that waits for another that has ended is called hung
 
 

@@ -10,6 +10,9 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import Message
 
+__all__ = ["read_config"]
+
+
 ENUMS = {
     "DataType": ["TYPE_INVALID", "TYPE_FP16", "TYPE_FP32", "TYPE_INT32", "TYPE_INT64"],
     "Kind": ["KIND_AUTO", "KIND_CPU", "KIND_GPU"],

@@ -28,6 +28,7 @@ from mismatch.testing.contract import (
     iter_checks,
     run_checks,
 )
+from tests.support.processes import command_line, finished
 
 UPSTREAM = """
     def upstream_transform(self, image):
@@ -526,9 +527,7 @@ def install(tmp_path: Path) -> Install:
 
 
 def mismatch(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mismatch", *words], env=environment, capture_output=True, text=True
-    )
+    return finished(command_line(*words), env=environment)
 
 
 def test_an_installed_plugin_passes_every_check_but_those_of_what_it_does_not_offer(

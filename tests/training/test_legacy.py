@@ -7,26 +7,24 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import nn
 
 import mismatch
 from mismatch.backbones.registry import load_backbone
-from mismatch.cli import main
 from mismatch.errors import BackboneError, CheckpointError, InputError, MismatchWarning
 from mismatch.training import TrainConfig, train
 from mismatch.training.checkpoint import read_meta
 from mismatch.training.feeds.embedder import open_embedder
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
+from tests.support.commands import run
+from tests.support.rows import WriteRows
 
-WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 FILES = [
     "classification_head.pt",
     "config.json",
@@ -110,17 +108,14 @@ def test_prediction_is_the_fine_tuned_backbones_cosine_and_says_so(
 def test_the_command_line_predicts_and_evaluates(
     old_model: Path, colour_images: Path, write_rows: WriteRows
 ) -> None:
-    result = CliRunner().invoke(
-        main,
-        [
-            "predict",
-            "--model",
-            str(old_model),
-            "--image",
-            str(colour_images / "red.png"),
-            "--text",
-            "a red shirt",
-        ],
+    result = run(
+        "predict",
+        "--model",
+        old_model,
+        "--image",
+        colour_images / "red.png",
+        "--text",
+        "a red shirt",
     )
     assert result.exit_code == 0
     assert result.stderr.startswith(f"mismatch: warning: {old_model}/classification_head.pt holds ")
@@ -142,7 +137,7 @@ def test_the_command_line_predicts_and_evaluates(
         str(colour_images),
         "--json",
     ]
-    result = CliRunner().invoke(main, options, env={"COLUMNS": "200"})
+    result = run(*options, env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert json.loads(result.stdout)["rows"] == 2
 
@@ -316,9 +311,7 @@ def test_training_into_it_is_refused(old_model: Path, rows: dict[str, Any]) -> N
 def test_it_exports_to_a_bundle_that_scores_alike(
     old_model: Path, colour_images: Path, tmp_path: Path
 ) -> None:
-    result = CliRunner().invoke(
-        main, ["export-onnx", "--model", str(old_model), "--output", str(tmp_path / "bundle")]
-    )
+    result = run("export-onnx", "--model", old_model, "--output", tmp_path / "bundle")
     assert result.exit_code == 0, result.output
     with pytest.warns(MismatchWarning, match="the head is not used"):
         ours = mismatch.load(old_model, "cpu").predict(colour_images / "red.png", "a red shirt")

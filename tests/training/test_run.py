@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +15,7 @@ from mismatch.training.folder.output import RunFolder
 from mismatch.training.folder.state import Position
 from mismatch.training.run_lines import interruption_line, step_size
 from mismatch.training.validation import is_stale
-
-WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
+from tests.support.rows import WriteRows
 
 
 class Recorder(Callback):

@@ -28,40 +28,26 @@ from mismatch.training.head import CosineHead, build_head, head_spec_for
 from mismatch.training.objective import TrainingObjective
 from mismatch.training.optim import build_optimizer
 from mismatch.training.step import Step, compile_towers
+from tests.support.backbones import ToyBackbone
 
 ALONE = Processes(torch.device("cpu"))
 AT = (1, 0)  # epoch, step
 
 
-class Towers(Backbone):
-    """Unlike widths, dropout of one half in the image tower, and no more memory than for `room`
-    images.
-    """
+class Towers(ToyBackbone):
+    """Dropout in the image tower, and no more memory than for `room` images."""
 
-    image_dim, text_dim, shared_space, model_id = 12, 7, False, "small"
-    logit_scale = logit_bias = zero_shot_threshold = None
-
-    def __init__(self, engine: Any, dropout: float, room: int = 10_000) -> None:
-        super().__init__()
-        self.image_spec, self.text_spec, self.room = engine.image_spec, engine.text_spec, room
-        self.image_tower = nn.Sequential(
-            nn.Linear(192, 24), nn.GELU(), nn.Dropout(dropout), nn.Linear(24, 12)
-        )
-        self.text_tower = nn.Embedding(11, 7)
+    def __init__(self, dropout: float, room: int = 10_000) -> None:
+        layers = (nn.Linear(192, 24), nn.GELU(), nn.Dropout(dropout), nn.Linear(24, 12))
+        super().__init__(nn.Sequential(nn.Flatten(), *layers))
+        self.room = room
         self.sizes: list[int] = []
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         self.sizes.append(len(pixel_values))
         if len(pixel_values) > self.room:
             raise torch.OutOfMemoryError("no more")
-        return self.image_tower(pixel_values.flatten(1))  # type: ignore[no-any-return]
-
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        words: Tensor = self.text_tower(input_ids)
-        return (words * attention_mask[..., None]).sum(1)
-
-    def save_pretrained(self, directory: Path) -> None:
-        raise NotImplementedError
+        return super().encode_image(pixel_values)
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +120,7 @@ def gap(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
 def test_accumulation_has_the_gradients_of_the_whole_batch_contrastive_term_included(
     pairs: PairSet, colour_engine: Any, count: int
 ) -> None:
-    backbone = Towers(colour_engine(), dropout=0.0)
+    backbone = Towers(dropout=0.0)
     found = {}
     for parts in (1, count):
         step = stepper(backbone, parts=parts)
@@ -151,7 +137,7 @@ def test_a_contrastive_term_of_parts_alone_would_be_another(
     """That the test above can fail: with the negatives of a quarter of the batch the gradients are
     far away.
     """
-    backbone = Towers(colour_engine(), dropout=0.0)
+    backbone = Towers(dropout=0.0)
     step = stepper(backbone)
     feed, batch, inputs = whole(pairs, backbone)
     step.gradients(feed, batch, inputs, AT)
@@ -169,7 +155,7 @@ def test_dropout_in_a_tower_is_the_same_in_both_passes(
     pairs: PairSet, colour_engine: Any, count: int
 ) -> None:
     """Against a graph over all parts at once, each drawn from its own seed."""
-    backbone = Towers(colour_engine(), dropout=0.5)
+    backbone = Towers(dropout=0.5)
     step = stepper(backbone, parts=count)
     feed, batch, inputs = whole(pairs, backbone)
     losses = step.gradients(feed, batch, inputs, AT)
@@ -200,7 +186,7 @@ def test_dropout_in_a_tower_is_the_same_in_both_passes(
 
 
 def test_a_step_is_a_function_of_seed_epoch_and_step(pairs: PairSet, colour_engine: Any) -> None:
-    backbone = Towers(colour_engine(), dropout=0.5)
+    backbone = Towers(dropout=0.5)
     feed, batch, inputs = whole(pairs, backbone)
 
     def after(seed: int, moment: tuple[int, int]) -> Tensor:
@@ -233,7 +219,7 @@ def test_out_of_memory_halves_what_goes_at_once_and_takes_the_same_step(
 ) -> None:
     ends = {}
     for room in (10_000, 7):
-        backbone = Towers(colour_engine(), dropout=0.0)
+        backbone = Towers(dropout=0.0)
         torch.manual_seed(9)
         backbone.apply(reset)
         backbone.room = room
@@ -255,7 +241,7 @@ def test_out_of_memory_halves_what_goes_at_once_and_takes_the_same_step(
 def test_memory_for_not_even_one_row_is_an_error_in_words(
     pairs: PairSet, colour_engine: Any
 ) -> None:
-    backbone = Towers(colour_engine(), dropout=0.0, room=0)
+    backbone = Towers(dropout=0.0, room=0)
     with pytest.raises(
         DeviceError,
         match="cpu is out of memory even with one row at a time; use `gradient_checkpointing`",
@@ -264,14 +250,14 @@ def test_memory_for_not_even_one_row_is_an_error_in_words(
 
 
 def test_its_state_goes_on_where_it_was(colour_engine: Any) -> None:
-    backbone = Towers(colour_engine(), dropout=0.0)
+    backbone = Towers(dropout=0.0)
     before, after = stepper(backbone, parts=8), stepper(backbone)
     after.load_state_dict(before.state_dict())
     assert (after.parts, after.rows_at_once) == (8, 4)
 
 
 def test_known_embeddings_need_no_tower_and_no_parts(pairs: PairSet, colour_engine: Any) -> None:
-    backbone = Towers(colour_engine(), dropout=0.0, room=0).requires_grad_(False)
+    backbone = Towers(dropout=0.0, room=0).requires_grad_(False)
     feed = EmbeddingFeed(pairs, torch.randn(24, 12), torch.randn(9, 7))
     [(batch, inputs)] = feed.stream(make_batches(pairs, 32, 0, 1))
     found = {}
@@ -288,8 +274,8 @@ def test_known_embeddings_need_no_tower_and_no_parts(pairs: PairSet, colour_engi
 def test_a_frozen_tower_gets_no_gradient_and_the_other_its_own(
     pairs: PairSet, colour_engine: Any
 ) -> None:
-    backbone = Towers(colour_engine(), dropout=0.0)
-    backbone.text_tower.requires_grad_(False)
+    backbone = Towers(dropout=0.0)
+    backbone.words.requires_grad_(False)
     step = stepper(backbone, parts=2)
     step.gradients(*whole(pairs, backbone), AT)
     assert {name.split(".")[1] for name in gradients(step) if name.startswith("backbone")} == {
@@ -300,7 +286,7 @@ def test_a_frozen_tower_gets_no_gradient_and_the_other_its_own(
 def test_bf16_is_near_fp32_and_leaves_weights_and_gradients_fp32(
     pairs: PairSet, colour_engine: Any
 ) -> None:
-    backbone = Towers(colour_engine(), dropout=0.0)
+    backbone = Towers(dropout=0.0)
     found = {}
     for precision, parts in (("fp32", 1), ("bf16", 1), ("bf16", 2)):
         step = stepper(backbone, precision=precision, parts=parts)
@@ -347,7 +333,7 @@ def test_a_backbone_without_checkpointing_says_so(colour_engine: Any) -> None:
         BackboneError,
         match="small offers no gradient checkpointing; leave `gradient_checkpointing` out",
     ):
-        Towers(colour_engine(), 0.0).checkpoint_gradients()
+        Towers(0.0).checkpoint_gradients()
 
 
 @pytest.mark.parametrize(

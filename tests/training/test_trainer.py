@@ -21,13 +21,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
 
 import mismatch
 from mismatch.backbones import registry
-from mismatch.backbones.base import Backbone
-from mismatch.backbones.families import BackboneFamily
 from mismatch.errors import CheckpointError, DeviceError, ImageNotFoundError, InputError
 from mismatch.evaluation.metrics import auroc
 from mismatch.io.locks import locked
@@ -43,8 +41,11 @@ from mismatch.training.folder import output
 from mismatch.training.folder.history import Validation
 from mismatch.training.losses import contrastive_loss
 from mismatch.training.tuning.modes import MODES
+from tests.support.backbones import ToyBackbone, toy_family
+from tests.support.pictures import tinted
+from tests.support.processes import command_line, started
+from tests.support.rows import WriteRows
 
-WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 pytestmark = pytest.mark.usefixtures("one_thread")
 COLOURS = ("red", "green", "blue")
 LISTS = [
@@ -80,51 +81,10 @@ def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(output, "curves_png", lambda stats: b"")
 
 
-class Unlike(Backbone):
-    """Towers of unlike widths, 12 and 7, without a shared space: a mean colour and a
-    bag of words.
-    """
-
-    image_dim, text_dim, shared_space = 12, 7, False
-    logit_scale = logit_bias = zero_shot_threshold = None
-
-    def __init__(self, engine: Any, model_id: str) -> None:
-        super().__init__()
-        self.image_spec, self.text_spec, self.model_id = (
-            engine.image_spec,
-            engine.text_spec,
-            model_id,
-        )
-        self.image_tower, self.text_tower = nn.Linear(3, 12), nn.Embedding(11, 7)
-        if Path(model_id).is_dir():
-            self.load_state_dict(load_file(Path(model_id) / "towers.safetensors"))
-
-    def encode_image(self, pixel_values: Tensor) -> Tensor:
-        return self.image_tower(pixel_values.mean((2, 3)))  # type: ignore[no-any-return]
-
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        words: Tensor = self.text_tower(input_ids)
-        return (words * attention_mask[..., None]).sum(1)
-
-    def save_pretrained(self, directory: Path) -> None:
-        save_file(self.state_dict(), directory / "towers.safetensors")
-
-
 @pytest.fixture
-def unlike(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def unlike(monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the family `unlike` next to the others."""
-    family = BackboneFamily(
-        "unlike",
-        lambda model_id: Unlike(colour_engine(), model_id),
-        ("small",),
-        "small",
-        "",
-        1,
-        "none",
-        "0",
-        "unlike",
-        "none",
-    )
+    family = toy_family("unlike", lambda model_id: ToyBackbone(model_id=model_id))
     installed = registry.Registry(registry.families() | {"unlike": family}, ())
     monkeypatch.setattr(registry, "_installed", lambda: installed)
 
@@ -137,9 +97,7 @@ def catalogue(tmp_path: Path, write_rows: WriteRows) -> Path:
     noise = np.random.default_rng(0)
     photos = []
     for i in range(90):
-        pixels = noise.integers(0, 90, (10, 10, 3))
-        pixels[..., i % 3] += 120
-        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{i}.png")
+        tinted(noise, i, 10).save(tmp_path / f"{i}.png")
         photos.append((f"{i}.png", COLOURS[i % 3]))
     things = ("shirt", "shoe", "bag")
     rows = [
@@ -841,20 +799,8 @@ def test_a_signal_in_the_middle_of_an_epoch_leaves_whole_folders_only(
         "--model-name",
         "tiny",
     ]
-    command = [
-        sys.executable,
-        "-m",
-        "mismatch",
-        "train",
-        *map(str, options),
-        "--epochs",
-        "500",
-        "--threads",
-        "1",
-    ]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    command = command_line("train", *options, "--epochs", 500, "--threads", 1)
+    with started(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = _until(process.stdout, "epoch 1/500")
         time.sleep(0.3)

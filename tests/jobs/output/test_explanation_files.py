@@ -18,15 +18,12 @@ from mismatch.jobs.output.explanation_files import (
 from mismatch.runtime.explain import explain
 from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.predictor import Predictor
+from tests.support.files import names
 
 
 @pytest.fixture
 def found(colour_engine: Any, colour_images: Path) -> Explanation:
     return explain(Predictor(colour_engine()), colour_images / "red.png", "blue shirt")
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_pair_is_a_picture_figures_or_a_folder_of_both(

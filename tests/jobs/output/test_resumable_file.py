@@ -13,12 +13,9 @@ import pytest
 
 from mismatch.errors import CheckpointError, InputError
 from mismatch.jobs.output.resumable_file import ResumableFile, resumable_file
+from tests.support.files import names
 
 RUN = {"the model": ["ab" * 32, {"kind": "probability"}], "--threshold": 0.5, "--shard": "none"}
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def write(

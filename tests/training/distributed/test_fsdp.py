@@ -39,9 +39,9 @@ from tests.support.launching import (
     LAUNCHERS,
     check_curves,
     furthest,
-    started,
+    run_training,
     trained,
-    write_rows,
+    write_training_rows,
 )
 
 FAMILIES = ("hf-clip", "openclip")
@@ -62,7 +62,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def rows(module_folder: Path) -> Path:
-    write_rows(module_folder)
+    write_training_rows(module_folder)
     return module_folder
 
 
@@ -301,7 +301,7 @@ def test_a_sharded_run_goes_on_whole_and_a_whole_one_sharded(
     """
     options = (*GOING_ON, "--batch-size", 8 if then[0] else 16)
     name = f"moved-{abs(hash((then, now, stop_after)))}"
-    killed = started(rows, name, *options, *then[1:], launcher=then[0], stop_after=stop_after)
+    killed = run_training(rows, name, *options, *then[1:], launcher=then[0], stop_after=stop_after)
     assert killed.returncode != 0
     assert ("epoch 1/2" in killed.stdout) == (stop_after == 1)
     moved, went_on, said = trained(rows, name, *options, *now[1:], "--resume", launcher=now[0])

@@ -14,7 +14,14 @@ import torch
 from mismatch.errors import DeviceError
 from mismatch.training.distributed import processes as module
 from mismatch.training.distributed.processes import Processes
-from tests.support.launching import FORKED, check_curves, furthest, started, trained, write_rows
+from tests.support.launching import (
+    FORKED,
+    check_curves,
+    furthest,
+    run_training,
+    trained,
+    write_training_rows,
+)
 
 
 def alone(count: int = 1, index: int = 0) -> Processes:
@@ -98,7 +105,7 @@ def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def rows(module_folder: Path) -> Path:
-    write_rows(module_folder)
+    write_training_rows(module_folder)
     return module_folder
 
 
@@ -128,7 +135,7 @@ def test_bad_rows_end_every_process_with_the_line_that_one_would_say(rows: Path)
         "\n".join([lines[0], "0.png,,1", *lines[1:], "0.png,red,maybe"]) + "\n"
     )
     one, two = (
-        started(rows, "refused", "--train-csv", rows / "bad.csv", launcher=launcher)
+        run_training(rows, "refused", "--train-csv", rows / "bad.csv", launcher=launcher)
         for launcher in (None, "torchrun")
     )
     line = (
@@ -183,7 +190,7 @@ def test_a_run_goes_on_with_more_or_fewer_processes(rows: Path, then: int) -> No
     straight, stats, _ = trained(
         rows, f"straight-{then}", *options, launcher=FORKED if then == 2 else None
     )
-    killed = started(
+    killed = run_training(
         rows, f"moved-{then}", *options, launcher=FORKED if then == 2 else None, stop_after=1
     )
     assert killed.returncode != 0

@@ -5,7 +5,7 @@ once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,9 @@ from mismatch.training.feeds.prepare import (
     load_start,
     make_feeds,
 )
+from tests.support.rows import WriteRows
 from tests.support.teams import in_team
 
-WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 HEADER = ("image_path", "text", "label")
 
 

@@ -20,6 +20,7 @@ from mismatch.training.folder import output
 from mismatch.training.folder.earlier import resumable
 from mismatch.training.folder.output import RunFolder
 from mismatch.training.folder.state import Note, write_state
+from tests.support.files import names
 
 Loaded = tuple[Any, Any]
 
@@ -31,10 +32,6 @@ def loaded(tiny_checkpoints: dict[str, Path]) -> Loaded:
 
 def save(run: RunFolder, loaded: Loaded, epoch: int, *, best: bool = True) -> None:
     run.save_epoch(epoch, *loaded, {"epochs": epoch}, best=best, same_backbone=True)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def stats(path: Path) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import pickle
 import random
 import shutil
 import signal
@@ -23,14 +22,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.families import BackboneFamily
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.io.atomic import sealed
@@ -41,6 +38,10 @@ from mismatch.training import run as run_module
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.feeds.batches import PairSet
 from mismatch.training.folder.resume import ResumePlan, rows_digest
+from tests.support import backbones
+from tests.support.backbones import MeanColour, ToyBackbone
+from tests.support.files import names
+from tests.support.pictures import tinted
 from tests.support.training_lines import training_lines
 
 TIMES = {"seconds", "rows_per_second", "val_seconds", "elapsed_seconds", "embedding_seconds"}
@@ -50,64 +51,24 @@ STEPS = 14
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class Chancy(Backbone):
+def chancy(model_id: str) -> Backbone:
     """Towers with all that has a memory or draws: batch norm and dropout."""
-
-    image_dim, text_dim, shared_space = 12, 7, False
-    logit_scale = logit_bias = zero_shot_threshold = None
-
-    def __init__(self, specs: Any, model_id: str) -> None:
-        super().__init__()
-        (self.image_spec, self.text_spec), self.model_id = specs, model_id
-        self.image_tower, self.text_tower = (
-            nn.Sequential(nn.Linear(3, 12), nn.BatchNorm1d(12), nn.Dropout(0.2)),
-            nn.Embedding(11, 7),
-        )
-        if Path(model_id).is_dir():
-            rounded = {
-                name: tensor.half()
-                for name, tensor in load_file(Path(model_id) / "towers.safetensors").items()
-            }
-            # as some upstream might: what is resumed must not rely on it
-            self.load_state_dict(rounded)
-
-    def encode_image(self, pixel_values: Tensor) -> Tensor:
-        return self.image_tower(pixel_values.mean((2, 3)))  # type: ignore[no-any-return]
-
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        words: Tensor = self.text_tower(input_ids)
-        return (words * attention_mask[..., None]).sum(1)
-
-    def save_pretrained(self, directory: Path) -> None:
-        save_file(self.state_dict(), directory / "towers.safetensors")
+    layers = (nn.Linear(3, 12), nn.BatchNorm1d(12), nn.Dropout(0.2))
+    # rounded: what is resumed must not rely on what upstream reads again
+    return ToyBackbone(nn.Sequential(MeanColour(), *layers), model_id=model_id, rounds=True)
 
 
-def installed(specs: Any) -> registry.Registry:
-    family = BackboneFamily(
-        "chancy",
-        lambda model_id: Chancy(specs, model_id),
-        ("small",),
-        "small",
-        "",
-        1,
-        "none",
-        "0",
-        "chancy",
-        "none",
-    )
-    return registry.Registry({"chancy": family}, ())
+CHANCY = registry.Registry({"chancy": backbones.toy_family("chancy", chancy)}, ())
 
 
 @pytest.fixture
-def shop(tmp_path: Path, colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """60 noisy photos of one colour each, train.csv of 216 and val.csv of 24 rows; the family
     `chancy` is installed.
     """
     noise = np.random.default_rng(0)
     for i in range(60):
-        pixels = noise.integers(0, 90, (10, 10, 3))
-        pixels[..., i % 3] += 120
-        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{i}.png")
+        tinted(noise, i, 10).save(tmp_path / f"{i}.png")
     things = ("shirt", "shoe", "bag", "red")
     rows = [
         (f"{i}.png", f"{colour} {things[k]}", int(k % 3 == i % 3))
@@ -117,10 +78,7 @@ def shop(tmp_path: Path, colour_engine: Any, monkeypatch: pytest.MonkeyPatch) ->
     for name, chosen in (("train.csv", rows[:216]), ("val.csv", rows[216:])):
         with (tmp_path / name).open("w", newline="") as file:
             csv.writer(file).writerows([("image_path", "text", "label"), *chosen])
-    engine = colour_engine()
-    specs = engine.image_spec, engine.text_spec
-    (tmp_path / "specs").write_bytes(pickle.dumps(specs))
-    monkeypatch.setattr(registry, "_installed", lambda: installed(specs))
+    monkeypatch.setattr(registry, "_installed", lambda: CHANCY)
     return tmp_path
 
 
@@ -214,10 +172,6 @@ def read_stats(folder: Path) -> Any:
     return json.loads((folder / "training_stats.json").read_text())
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 def interrupt(number: int = signal.SIGTERM) -> Callable[[], object]:
     return lambda: os.kill(os.getpid(), number)
 
@@ -230,8 +184,7 @@ def prepare_driver(folder: Path) -> None:
     threads in it.
     """
     torch.set_num_threads(1)
-    specs = pickle.loads((folder / "specs").read_bytes())  # noqa: S301 (the test's own)
-    registry._installed = lambda: installed(specs)  # type: ignore[assignment]
+    registry._installed = lambda: CHANCY  # type: ignore[assignment]
     embedding.SEGMENT_ROWS = 32
 
 
@@ -684,7 +637,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays_whole(
         ),
     )
     monkeypatch.setattr(checkpoint, "save_file", save)
-    monkeypatch.setattr(sys.modules[Chancy.__module__], "save_file", save)
+    monkeypatch.setattr(backbones, "save_file", save)
     with pytest.raises(CheckpointError) as caught:
         run(shop, "full", "out")
     assert str(caught.value).endswith(
@@ -700,8 +653,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays_whole(
         "checkpoint_epoch_2",
     ]
     assert not list(out.glob(".*"))
-    specs = pickle.loads((shop / "specs").read_bytes())  # noqa: S301 (the test's own)
-    monkeypatch.setattr(registry, "_installed", lambda: installed(specs))
+    monkeypatch.setattr(registry, "_installed", lambda: CHANCY)
     run(shop, "full", "out", resume=True)
     run(shop, "full", "straight")
     assert_same_run(shop / "straight", out)

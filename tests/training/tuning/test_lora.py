@@ -5,8 +5,6 @@ nothing that trains.
 from __future__ import annotations
 
 import sys
-from copy import deepcopy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,7 @@ from mismatch.backbones.registry import load_backbone
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.training.tuning.lora import LowRank, adapter_layers, add_adapters, merged
 from mismatch.training.tuning.towers import Tower, find_towers
-
-
-@cache
-def loaded_once(reference: str) -> Backbone:
-    return load_backbone(reference)
-
-
-def tiny(family: str) -> Backbone:
-    return deepcopy(loaded_once(f"{family}:tiny"))
+from tests.support.backbones import tiny
 
 
 def adapted(family: str, **options: Any) -> tuple[Backbone, dict[str, int]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.registry import load_backbone
 from mismatch.training.tuning.towers import STEM, find_towers
+from tests.support.backbones import ToyBackbone
 
 
 class Block(nn.Module):
@@ -54,49 +53,45 @@ class Stage(nn.Module):
         return self.down(self.blocks(x))  # type: ignore[no-any-return]
 
 
-class Staged(Backbone):
-    """An image tower of stages whose weights lie in another order than they are used; a text tower
-    without blocks.
-    """
+class StagedTower(nn.Module):
+    """Stages whose weights lie in another order than they are used."""
 
-    image_dim, text_dim, shared_space = 6, 5, False
-    logit_scale = logit_bias = zero_shot_threshold = None
-    model_id = "staged"
-
-    def __init__(self, engine: Any, middle: nn.Module | None = None) -> None:
+    def __init__(self, middle: nn.Module | None) -> None:
         super().__init__()
-        self.image_spec, self.text_spec = engine.image_spec, engine.text_spec
         self.scale = nn.Parameter(torch.ones(6))  # used last
         self.unused = nn.Linear(2, 2)
         self.stages = nn.ModuleList([Stage(6, 2), Stage(6, 3)])
         self.middle = middle or nn.Identity()
-        self.stem, self.words = nn.Linear(3, 6), nn.Embedding(11, 5)
+        self.stem = nn.Linear(3, 6)
 
-    def encode_image(self, pixel_values: Tensor) -> Tensor:
+    def forward(self, pixel_values: Tensor) -> Tensor:
         x = self.stages[0](self.stem(pixel_values.mean((2, 3))))
         return self.stages[1](self.middle(x)) * self.scale  # type: ignore[no-any-return]
 
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        words: Tensor = self.words(input_ids)
-        return (words * attention_mask[..., None]).sum(1)
 
-    def save_pretrained(self, directory: Any) -> None:
-        raise NotImplementedError
+def staged(middle: nn.Module | None = None) -> tuple[Backbone, StagedTower]:
+    """A backbone whose text tower has no blocks, and its image tower."""
+    tower = StagedTower(middle)
+    return ToyBackbone(tower, (6, 5)), tower
+
+
+def short_names(backbone: Backbone) -> dict[nn.Parameter, str]:
+    """The name of each weight in its tower."""
+    named = backbone.named_parameters()
+    return {parameter: name.removeprefix("image_tower.") for name, parameter in named}
 
 
 def places(backbone: Backbone, tower: int) -> dict[str, int]:
-    names = {parameter: name for name, parameter in backbone.named_parameters()}
+    names = short_names(backbone)
     return {
         names[parameter]: place for parameter, place in find_towers(backbone)[tower].places.items()
     }
 
 
-def test_blocks_of_stages_are_found_in_order_and_weights_belong_where_they_are_first_used(
-    colour_engine: Any,
-) -> None:
-    backbone = Staged(colour_engine())
+def test_blocks_of_stages_are_found_in_order_and_weights_belong_where_they_are_first_used() -> None:
+    backbone, tower = staged()
     image, text = find_towers(backbone)
-    assert image.blocks == [*backbone.stages[0].blocks, *backbone.stages[1].blocks]  # type: ignore[misc]
+    assert image.blocks == [*tower.stages[0].blocks, *tower.stages[1].blocks]  # type: ignore[misc]
     found = places(backbone, 0)
     assert {
         found[f"stages.0.blocks.1.{name}"] for name in ("norm.weight", "mlp.0.weight", "mlp.3.bias")
@@ -113,10 +108,10 @@ def test_blocks_of_stages_are_found_in_order_and_weights_belong_where_they_are_f
     assert (text.depth, places(backbone, 1)) == (0, {"words.weight": STEM})
 
 
-def test_from_a_block_on_means_that_block_and_what_follows(colour_engine: Any) -> None:
-    backbone = Staged(colour_engine())
+def test_from_a_block_on_means_that_block_and_what_follows() -> None:
+    backbone, _ = staged()
     image, _ = find_towers(backbone)
-    names = {parameter: name for name, parameter in backbone.named_parameters()}
+    names = short_names(backbone)
     last = {names[parameter] for parameter in image.from_block(4)}
     assert {name.rpartition(".")[0] for name in last} == {
         "",
@@ -128,29 +123,30 @@ def test_from_a_block_on_means_that_block_and_what_follows(colour_engine: Any) -
     assert image.from_block(STEM) == set(image.places)
 
 
-def test_branches_side_by_side_are_no_blocks(colour_engine: Any) -> None:
-    backbone = Staged(colour_engine(), Forked(6))
+def test_branches_side_by_side_are_no_blocks() -> None:
+    backbone, tower = staged(Forked(6))
     image, _ = find_towers(backbone)
-    assert image.blocks == [*backbone.stages[0].blocks, *backbone.stages[1].blocks]  # type: ignore[misc]
+    assert image.blocks == [*tower.stages[0].blocks, *tower.stages[1].blocks]  # type: ignore[misc]
     assert {place for name, place in places(backbone, 0).items() if name.startswith("middle.")} == {
         1
     }
 
 
 def test_a_backbone_may_name_its_blocks_itself(
-    colour_engine: Any, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    backbone = Staged(colour_engine())
-    monkeypatch.setattr(backbone, "blocks", lambda: [backbone.stages[1], backbone.stages[0]])
+    backbone, tower = staged()
+    monkeypatch.setattr(backbone, "blocks", lambda: [tower.stages[1], tower.stages[0]])
     image, _ = find_towers(backbone)
-    assert image.blocks == list(backbone.stages)
+    assert image.blocks == list(tower.stages)
     assert places(backbone, 0)["stages.0.down.weight"] == 0
 
 
-def test_finding_them_leaves_the_backbone_as_it_was(colour_engine: Any) -> None:
-    backbone = Staged(colour_engine()).train()
-    backbone.stages[0].eval()
-    backbone.stem.requires_grad_(False)
+def test_finding_them_leaves_the_backbone_as_it_was() -> None:
+    backbone, tower = staged()
+    backbone.train()
+    tower.stages[0].eval()
+    tower.stem.requires_grad_(False)
     before = (
         [module.training for module in backbone.modules()],
         [p.requires_grad for p in backbone.parameters()],

@@ -5,21 +5,16 @@ any mode is one plain folder that predicts as the run did.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from copy import deepcopy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 import mismatch
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.registry import load_backbone
 from mismatch.export.onnx import export_bundle
 from mismatch.training import TrainConfig, train
 from mismatch.training.checkpoint import load_detector
@@ -30,18 +25,11 @@ from mismatch.training.head import build_head, head_spec_for
 from mismatch.training.optim import build_optimizer, rate_of
 from mismatch.training.tuning.towers import find_towers
 from mismatch.training.tuning.weights import Tuning
+from tests.support.backbones import ToyBackbone, tiny
+from tests.support.pictures import tinted
+from tests.support.rows import WriteRows
 
-WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@cache
-def loaded_once(reference: str) -> Backbone:
-    return load_backbone(reference)
-
-
-def tiny(family: str) -> Backbone:
-    return deepcopy(loaded_once(f"{family}:tiny"))
 
 
 def config(tune: str, **options: Any) -> TrainConfig:
@@ -59,64 +47,56 @@ class Layer(nn.Module):
         return x + self.dropout(self.norm(self.linear(x)))  # type: ignore[no-any-return]
 
 
-class Normed(Backbone):
-    """Three blocks with batch norm and dropout for images, words without blocks."""
+class NormedTower(nn.Module):
+    """Three blocks with batch norm and dropout, and a batch norm without weights."""
 
-    image_dim, text_dim, shared_space = 6, 5, False
-    logit_scale = logit_bias = zero_shot_threshold = None
-    model_id = "normed"
-
-    def __init__(self, engine: Any) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.image_spec, self.text_spec = engine.image_spec, engine.text_spec
-        self.stem, self.layers, self.last = (
-            nn.Linear(3, 6),
-            nn.ModuleList(Layer() for _ in range(3)),
-            nn.BatchNorm1d(6, affine=False),
-        )
-        self.words = nn.Embedding(11, 5)
+        self.stem = nn.Linear(3, 6)
+        self.layers = nn.ModuleList(Layer() for _ in range(3))
+        self.last = nn.BatchNorm1d(6, affine=False)
 
-    def encode_image(self, pixel_values: Tensor) -> Tensor:
+    def forward(self, pixel_values: Tensor) -> Tensor:
         x = self.stem(pixel_values.mean((2, 3)))
         for layer in self.layers:
             x = layer(x)
         return self.last(x)  # type: ignore[no-any-return]
 
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        words: Tensor = self.words(input_ids)
-        return (words * attention_mask[..., None]).sum(1)
-
-    def save_pretrained(self, directory: Path) -> None:
-        raise NotImplementedError
-
 
 @pytest.fixture
-def normed(colour_engine: Any) -> Normed:
+def normed() -> Backbone:
+    """Its text tower has no blocks."""
     torch.manual_seed(0)
-    return Normed(colour_engine())
+    return ToyBackbone(NormedTower(), (6, 5))
+
+
+def short(name: str) -> str:
+    """The name of a weight or module in its tower."""
+    return name.removeprefix("image_tower.")
 
 
 def trained_names(backbone: Backbone) -> set[str]:
-    return {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+    named = backbone.named_parameters()
+    return {short(name) for name, parameter in named if parameter.requires_grad}
 
 
 # --- what trains
 
 
-def test_head_freezes_all_and_full_trains_all(normed: Normed) -> None:
+def test_head_freezes_all_and_full_trains_all(normed: Backbone) -> None:
     head = Tuning(config("head"), normed)
     assert (head.frozen, trained_names(normed), head.state(), head.factors) == (True, set(), {}, {})
     full = Tuning(config("full"), normed)
     assert (full.frozen, trained_names(normed), full.factors) == (
         False,
-        {name for name, _ in normed.named_parameters()},
+        {short(name) for name, _ in normed.named_parameters()},
         {},
     )
 
 
 def test_last_n_trains_the_last_blocks_and_says_where_a_tower_has_no_so_many(
     logged: list[str],
-    normed: Normed,
+    normed: Backbone,
 ) -> None:
     Tuning(config("last-2"), normed)
     kinds = ("linear.weight", "linear.bias", "norm.weight", "norm.bias")
@@ -131,7 +111,7 @@ def test_last_n_trains_the_last_blocks_and_says_where_a_tower_has_no_so_many(
 
 @pytest.mark.parametrize(("tune", "stem"), [("last-3", False), ("last-4", True)])
 def test_the_stem_trains_only_where_more_blocks_are_asked_for_than_there_are(
-    logged: list[str], normed: Normed, tune: str, stem: bool
+    logged: list[str], normed: Backbone, tune: str, stem: bool
 ) -> None:
     Tuning(config(tune), normed)
     assert ("stem.weight" in trained_names(normed)) == stem
@@ -143,13 +123,13 @@ def test_the_stem_trains_only_where_more_blocks_are_asked_for_than_there_are(
 
 def in_training(backbone: Backbone) -> set[str]:
     return {
-        name
+        short(name)
         for name, module in backbone.named_modules()
         if module.training and not list(module.children())
     }
 
 
-def test_frozen_parts_are_in_eval_mode(normed: Normed) -> None:
+def test_frozen_parts_are_in_eval_mode(normed: Backbone) -> None:
     Tuning(config("last-1"), normed).train_mode()
     assert in_training(normed) == {"layers.2.linear", "layers.2.norm", "layers.2.dropout", "words"}
     Tuning(config("full"), normed).train_mode()
@@ -158,7 +138,7 @@ def test_frozen_parts_are_in_eval_mode(normed: Normed) -> None:
     assert in_training(normed) == set()
 
 
-def test_lora_drops_nothing_but_before_its_adapters(normed: Normed) -> None:
+def test_lora_drops_nothing_but_before_its_adapters(normed: Backbone) -> None:
     Tuning(config("lora"), normed).train_mode()
     assert {name.rpartition("layers.")[2] for name in in_training(normed)} == {
         f"{i}.linear.lora_dropout.default" for i in range(3)
@@ -174,7 +154,7 @@ def test_lora_drops_nothing_but_before_its_adapters(normed: Normed) -> None:
     ],
 )
 def test_batch_norm_keeps_its_statistics_where_it_is_frozen(
-    normed: Normed, tune: str, moved: set[str]
+    normed: Backbone, tune: str, moved: set[str]
 ) -> None:
     tuning = Tuning(config(tune), normed)
     before = {
@@ -185,16 +165,16 @@ def test_batch_norm_keeps_its_statistics_where_it_is_frozen(
     tuning.train_mode()
     normed.encode_image(torch.randn(4, 3, 8, 8))
     assert {
-        name.removesuffix(".running_mean")
+        short(name.removesuffix(".running_mean"))
         for name, buffer in normed.named_buffers()
         if name in before and not torch.equal(buffer, before[name])
     } == moved
 
 
-def test_nothing_below_the_first_trained_block_keeps_a_graph(normed: Normed) -> None:
+def test_nothing_below_the_first_trained_block_keeps_a_graph(normed: Backbone) -> None:
     Tuning(config("last-1"), normed).train_mode()
     needed: list[bool] = []
-    normed.layers[2].register_forward_pre_hook(
+    normed.get_submodule("image_tower.layers.2").register_forward_pre_hook(
         lambda module, args: needed.append(args[0].requires_grad)
     )
     assert normed.encode_image(torch.randn(4, 3, 8, 8)).requires_grad
@@ -237,7 +217,7 @@ def peaks(backbone: Backbone, tuning: Tuning) -> dict[str, float]:
     optimizer = build_optimizer(
         detector, backbone_rate=1e-4, head_rate=1e-3, weight_decay=0.01, factors=tuning.factors
     )
-    names = {parameter: name for name, parameter in backbone.named_parameters()}
+    names = {parameter: short(name) for name, parameter in backbone.named_parameters()}
     assert rate_of(optimizer, "backbone") == 1e-4
     return {
         names[p]: group["peak"]
@@ -248,7 +228,7 @@ def peaks(backbone: Backbone, tuning: Tuning) -> dict[str, float]:
 
 
 def test_layer_decay_lowers_the_rate_block_by_block_and_embeddings_learn_slowest(
-    normed: Normed,
+    normed: Backbone,
 ) -> None:
     found = peaks(normed, Tuning(config("full", layer_decay=0.5), normed))
     expected = {
@@ -321,9 +301,7 @@ def catalogue(tmp_path: Path, write_rows: WriteRows) -> Path:
     noise = np.random.default_rng(0)
     rows = []
     for i in range(12):
-        pixels = noise.integers(0, 90, (16, 16, 3))
-        pixels[..., i % 3] += 120
-        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{i}.png")
+        tinted(noise, i, 16).save(tmp_path / f"{i}.png")
         rows += [
             (f"{i}.png", f"a {said} shirt", int(said == ("red", "green", "blue")[i % 3]))
             for said in ("red", "green", "blue")
