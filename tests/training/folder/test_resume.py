@@ -40,6 +40,7 @@ from mismatch.training import TrainConfig, TrainResult, checkpoint, train
 from mismatch.training import run as run_module
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.feeds.batches import PairSet
+from mismatch.training.folder import output
 from mismatch.training.folder.resume import ResumePlan, rows_digest
 from tests.support.training_lines import training_lines
 
@@ -121,6 +122,8 @@ def shop(tmp_path: Path, colour_engine: Any, monkeypatch: pytest.MonkeyPatch) ->
     specs = engine.image_spec, engine.text_spec
     (tmp_path / "specs").write_bytes(pickle.dumps(specs))
     monkeypatch.setattr(registry, "_installed", lambda: installed(specs))
+    # drawing takes longer than most runs here
+    monkeypatch.setattr(output, "curves_png", lambda stats: b"")
     return tmp_path
 
 
@@ -233,6 +236,7 @@ def prepare_driver(folder: Path) -> None:
     specs = pickle.loads((folder / "specs").read_bytes())  # noqa: S301 (the test's own)
     registry._installed = lambda: installed(specs)  # type: ignore[assignment]
     embedding.SEGMENT_ROWS = 32
+    output.curves_png = lambda stats: b""
 
 
 def fork(act: Callable[[], object]) -> int:
