@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from mismatch.cli import main
 from mismatch.evaluation.metrics import auroc
-from tests.conftest import WHOLE, first_photos
+from tests.conftest import FAMILIES, WHOLE, first_photos
 
 PHOTOS = {"train": 800, "val": 200, "test": 200}  # two rows each
 pytestmark = pytest.mark.slow
@@ -24,6 +24,12 @@ def run(*args: object) -> str:
     result = CliRunner().invoke(main, list(map(str, args)), prog_name="mismatch")
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+@pytest.fixture(params=FAMILIES if WHOLE else FAMILIES[:1])
+def family(request: pytest.FixtureRequest) -> str:
+    """One of both each day: quickstart trains and exports the other."""
+    return str(request.param)
 
 
 @pytest.fixture

@@ -367,7 +367,7 @@ def over_itself(folder: Path, name: str) -> dict[str, Any]:
 
 
 def chosen_moments(operations: list[str]) -> list[int]:
-    """Numbers from 1: every fourth operation, and the first and the last of each kind; all in a
+    """Numbers from 1: every eighth operation, and the first and the last of each kind; all in a
     whole run.
     """
     numbers = range(1, len(operations) + 1)
@@ -375,7 +375,7 @@ def chosen_moments(operations: list[str]) -> list[int]:
         return list(numbers)
     firsts = {operations.index(kind) + 1 for kind in operations}
     lasts = {len(operations) - operations[::-1].index(kind) for kind in operations}
-    return sorted({*numbers[::4], *firsts, *lasts})
+    return sorted({*numbers[::8], *firsts, *lasts})
 
 
 def kill_everywhere(folder: Path) -> None:
