@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.torchlib import torchlib_once  # noqa: F401 (a fixture of all tests here)
+
 SIZES = {
     "portrait": (61, 118),
     "landscape": (131, 90),
