@@ -21,6 +21,7 @@ from tests.support.environments import bin_of, install, wheel_of
 from tests.support.paths import ROOT
 from tests.support.remembered import remembering
 from tests.support.rows import WriteRows, write_rows
+from tests.support.torchlib import torchlib_once  # noqa: F401 (a fixture)
 from tests.support.training_lines import training_lines
 
 # in the background of a shell, where children would ignore Ctrl-C as well
@@ -74,9 +75,14 @@ EXPORTING = (
 
 @pytest.fixture(autouse=True, scope="module")
 def graphs_once(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The same tower is traced once, in files that test something else."""
-    stem = Path(request.node.path).stem.removeprefix("test_")
-    with remembering() if stem in EXPORTING else nullcontext():
+    """The same tower is traced once, in files that test something else; and torch's table of
+    operators is built once, in files that export.
+    """
+    path = Path(request.node.path)
+    traces_once = path.stem.removeprefix("test_") in EXPORTING
+    if traces_once or path.parent.name in ("export", "plugins"):
+        request.getfixturevalue("torchlib_once")
+    with remembering() if traces_once else nullcontext():
         yield
 
 

@@ -27,6 +27,7 @@ from mismatch.runtime.tokenize import Tokenizer
 from mismatch.testing.contract import check_names, run_checks
 from mismatch_openclip.backbone import OpenClipBackbone
 from mismatch_openclip.loading import check, load
+from tests.support.paths import WHOLE
 
 SIZE, WIDTH = 64, 32  # pixels; of embeddings and towers
 CORPUS = [
@@ -283,8 +284,7 @@ class Kind:
     pixels: dict[str, Any] = field(default_factory=dict)  # of preprocess_cfg
     tokenizer: Callable[[], Any] | None = None
     encoder: Any = None  # a configuration of transformers
-    # exported by default, which takes ten times as long as all other checks; the others with -m
-    # slow
+    # exported by default, which takes ten times as long as all other checks
     quick: bool = False
 
     def write(self, folder: Path) -> Path:
@@ -488,8 +488,12 @@ KINDS = {
         "longest",
     ),
 }
+# With the quick ones these have each make of tower once; a whole run exports all kinds.
+DAILY = ("resnet", "convnext", "eva", "swin", "mt5", "nllb")
 EXPORTS = [
-    pytest.param(name, marks=[] if kind.quick else pytest.mark.slow) for name, kind in KINDS.items()
+    pytest.param(name, marks=[] if kind.quick else pytest.mark.slow)
+    for name, kind in KINDS.items()
+    if WHOLE or kind.quick or name in DAILY
 ]
 EXPORT = "onnx export"
 AGAINST_UPSTREAM = {"transform is upstreams", "tokenizer is upstreams", "embeddings are upstreams"}

@@ -13,6 +13,7 @@ import pytest
 
 from mismatch.evaluation.metrics import auroc
 from tests.support import commands
+from tests.support.checkpoints import FAMILIES
 from tests.support.paths import WHOLE
 from tests.support.rows import first_photos
 
@@ -24,6 +25,12 @@ def run(*args: object) -> str:
     result = commands.run(*args)
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+@pytest.fixture(params=FAMILIES if WHOLE else FAMILIES[:1])
+def family(request: pytest.FixtureRequest) -> str:
+    """One of both each day: quickstart trains and exports the other."""
+    return str(request.param)
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 plugins.
 
 Two things are changed on the way: training gets `--model-name tiny --epochs 1`, since the default
-backbone needs a network, and the files that the examples name are drawn first.
+backbone needs a network, and the files that the examples name are drawn first. In a whole run each
+command is a process of its own; each day the examples' share this one, which has imported torch.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from mismatch.backbones.template import plugin_files
-from tests.support.paths import ROOT
+from mismatch.cli import main
+from tests.support.paths import ROOT, WHOLE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"<!-- run -->\n```(bash|python)\n(.*?)```", README, re.DOTALL)
@@ -74,16 +77,36 @@ def small(command: str) -> list[str]:
     )
 
 
-def test_the_examples_run_one_after_the_other(workplace: Path) -> None:
+def run_command(command: list[str], workplace: Path) -> None:
+    """As a shell does it, or in this process."""
+    if WHOLE:
+        run(command, workplace)
+        return
+    name, *arguments = command
+    assert name == "mismatch"
+    result = CliRunner().invoke(main, arguments, prog_name=name)
+    assert result.exit_code == 0, f"{' '.join(command)}\n{result.output}"
+
+
+def run_python(text: str, workplace: Path) -> None:
+    """As a program, or in this process."""
+    if WHOLE:
+        run([sys.executable, "-c", text], workplace)
+        return
+    exec(compile(text, "README.md", "exec"), {"__name__": "__main__"})  # noqa: S102 (our own)
+
+
+def test_the_examples_run_one_after_the_other(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert len(EXAMPLES) == 7
+    monkeypatch.chdir(workplace)
     for language, text in EXAMPLES:
-        commands = (
-            [[sys.executable, "-c", text]]
-            if language == "python"
-            else [small(line) for line in text.strip().splitlines()]
-        )
-        for command in commands:
-            run(command, workplace)
+        if language == "python":
+            run_python(text, workplace)
+            continue
+        for line in text.strip().splitlines():
+            run_command(small(line), workplace)
     assert (workplace / "bundle" / "parity.json").is_file()
     with (workplace / "predictions.csv").open(newline="", encoding="utf-8") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 12
