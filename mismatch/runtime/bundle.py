@@ -48,6 +48,7 @@ UNHASHED = {
 }
 # bytes; the largest in use, of 256,000 words in many scripts, have 35 MB
 LARGEST_TOKENIZER = 128 * 2**20
+MAX_NESTING = 20  # of what a backbone says of itself
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -182,7 +183,22 @@ def _of_type(data: dict[str, Any], name: str, kind: type) -> Any:
 def _checked_backbone(data: Any) -> dict[str, Any]:
     for name in ("family", "model_id"):
         _of_type(data, name, str)
+    if _is_deeper(data, MAX_NESTING):
+        raise InputError(f"backbone is nested more than {MAX_NESTING} times")
     return dict(data)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Return whether a value of JSON has objects or lists in each other at more levels."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [
+            part
+            for holder in layer
+            if isinstance(holder, dict | list)
+            for part in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+    return bool(layer)
 
 
 def _check_names(folder: Path, hashes: Any) -> None:

@@ -4,6 +4,7 @@ where there are any; and how reports speak of them.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from mismatch.specs import LongText
 __all__ = [
     "MAX_LETTERS",
     "cutting_problem",
+    "estimated_pieces",
     "long_texts_line",
     "split_each",
     "split_long_text",
@@ -39,6 +41,8 @@ ENDS = (
     re.compile(rf"(?<=[,;:،؛]){CLOSING}\s+|(?<=[、，；：—])\s*|(?<=\s[-–•·|/])\s+"),  # clauses
     re.compile(r"\s+"),  # words
 )
+LETTERS_PER_TOKEN = 3  # of ASCII, in `estimated_pieces`; English has four
+SPECIAL = 2  # tokens around each text
 LETTERS = 8  # of a word that is too long, that are measured together
 
 
@@ -85,6 +89,16 @@ def split_long_text(text: str, tokenizer: Tokenizer) -> list[str]:
         piece for piece in pieces if _says_something(piece) and not tokenizer.is_empty(piece)
     ]
     return telling or [piece for piece in pieces if piece]
+
+
+def estimated_pieces(text: str, context_length: int) -> int:
+    """Return how many pieces a text makes, about, without tokenizing it: three ASCII characters are
+    a token, and so is each byte of others, which is the most of a tokenizer of bytes.
+    """
+    ascii_letters = len(text.encode("ascii", "ignore"))
+    others = len(text.encode("utf-8", "replace")) - ascii_letters  # bytes
+    room = max(1, context_length - SPECIAL)
+    return max(1, math.ceil((ascii_letters / LETTERS_PER_TOKEN + others) / room))
 
 
 def split_each(texts: Sequence[str], tokenizer: Tokenizer) -> list[tuple[str, ...] | InputError]:

@@ -20,6 +20,7 @@ from mismatch.runtime.bisection import prepare_alone, run_bisected, sample_image
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.engines import Engine
 from mismatch.runtime.hardware import available_cpus
+from mismatch.runtime.long_text import estimated_pieces
 from mismatch.runtime.memo import (
     Embedded,
     EmbeddingMemo,
@@ -265,6 +266,12 @@ class Pipeline:
         call; the totals by default.
         """
         return self._texts.pieces(texts, self.totals if counts is None else counts)
+
+    def estimated_pieces(self, text: str) -> int:
+        """Return how many passes of the text tower a text takes, about."""
+        if self.long_text == "truncate":
+            return 1
+        return estimated_pieces(text, self.tokenizer.context_length)
 
     def texts(
         self, texts: Sequence[str], *, progress: Callable[[int], object] | None = None

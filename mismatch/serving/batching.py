@@ -24,7 +24,7 @@ ANYONE = ""  # the client of a caller that names none
 NONE_READING: Mapping[str, int] = MappingProxyType({})
 # A pair's cost is counted in characters. The worst text (mojibake) takes about 10 µs a character
 # to clean and tokenize, and an image tower about 10 ms an image.
-PAIR_COST = 1_000  # characters, beside the text's own
+PAIR_COST = 1_000  # characters, next to the text's own; and for each further pass of the text tower
 MAX_BATCH_TEXT = 2**15  # characters of a batch's distinct texts: a third of a second at worst
 CLOSED = "the service is going down; ask another one"
 OVERBOOKED = 2  # times the bound, beyond which even a client's first pair is refused
@@ -48,11 +48,15 @@ class _Waiting:
 
     client: str
     rows: Sequence[Mapping[str, Any]]
-    cost: int  # of those that are in no batch yet
+    sizes: Sequence[int]  # of the rows' texts, in characters that take as long
     done: asyncio.Future[list[Prediction]]
     since: float = field(default_factory=time.perf_counter)
     results: list[Prediction] = field(default_factory=list)
     taken: int = 0  # rows
+    cost: int = field(init=False)  # of those that are in no batch yet
+
+    def __post_init__(self) -> None:
+        self.cost = PAIR_COST * len(self.rows) + sum(self.sizes)
 
     @property
     def left(self) -> int:
@@ -74,14 +78,15 @@ class _Client:
         self.pairs += len(request.rows)
         self.cost += request.cost
 
-    def next_row(self) -> Mapping[str, Any]:
-        """Return the pair whose turn it is."""
+    def next_row(self) -> tuple[Mapping[str, Any], int]:
+        """Return the pair whose turn it is, and the size of its text."""
         request = self.requests[0]
-        return request.rows[request.taken]
+        return request.rows[request.taken], request.sizes[request.taken]
 
     def take(self) -> _Waiting:
         """Take that pair, and return the request it is of, which then goes behind the others."""
-        cost = _cost(self.next_row())
+        _, size = self.next_row()
+        cost = PAIR_COST + size
         request = self.requests.popleft()
         request.taken += 1
         request.cost -= cost
@@ -120,6 +125,7 @@ class Batcher:
         queue: int,
         max_wait: float = math.inf,
         seen: Callable[[int, Sequence[float]], object] = lambda size, waits: None,
+        pieces: Callable[[str], int] = lambda text: 1,
     ) -> None:
         """Take `batch`: pairs that are scored together at most, after `wait` seconds for more of
         them.
@@ -127,6 +133,7 @@ class Batcher:
         `queue`: pairs that may wait. Where they do, a client may still have its share: `queue`
         divided by the clients that are there. `max_wait`: seconds that a pair may be expected to
         wait. `seen` receives each batch's size, and how long its requests have waited, in seconds.
+        `pieces`: how many passes of the text tower a text takes, about.
         """
         self._score = score
         self._batch = batch
@@ -134,6 +141,7 @@ class Batcher:
         self._bound = queue
         self._max_wait = max_wait
         self._seen = seen
+        self._pieces = pieces
         self._clients: dict[str, _Client] = {}  # those of which something waits
         self._served = 0  # of the client whose turn was last: where a new one begins
         self._scoring = 0  # cost of the batch that is being scored
@@ -167,6 +175,7 @@ class Batcher:
         """Let go of what scored its pairs, once it is closed."""
         self._score = _nothing
         self._seen = _nothing
+        self._pieces = _nothing
         self._worker = None
 
     def expected_wait(
@@ -231,11 +240,11 @@ class Batcher:
         FullError where they don't fit into the queue, ClosedError while it goes down; what scoring
         raises, is raised.
         """
-        cost = sum(map(_cost, rows))
-        self.check(len(rows), client, cost=cost)
+        sizes = [self._size(_text(row)) for row in rows]
+        request = _Waiting(client, rows, sizes, asyncio.get_running_loop().create_future())
+        self.check(len(rows), client, cost=request.cost)
         if not rows:
             return []
-        request = _Waiting(client, rows, cost, asyncio.get_running_loop().create_future())
         if client not in self._clients:
             self._clients[client] = _Client(self._served)
         self._clients[client].add(request)
@@ -268,10 +277,10 @@ class Batcher:
         taken = list(self._take())
         if not taken:
             return
-        rows = [row for _, row in taken]
-        requests = dict.fromkeys(request for request, _ in taken)
+        rows = [row for _, row, _ in taken]
+        requests = dict.fromkeys(request for request, _, _ in taken)
         self._seen(len(rows), [start - request.since for request in requests])
-        cost = sum(map(_cost, rows))
+        cost = sum(PAIR_COST + size for _, _, size in taken)
         self._scoring = cost
         loop = asyncio.get_running_loop()
         try:
@@ -286,36 +295,42 @@ class Batcher:
             self._scoring = 0
         self._spent = KEPT * self._spent + time.perf_counter() - start
         self._done = KEPT * self._done + cost
-        for (request, _), prediction in pairs:
+        for (request, _, _), prediction in pairs:
             request.results.append(prediction)
         for request in requests:
             if len(request.results) == len(request.rows) and not request.done.done():
                 request.done.set_result(request.results)
 
-    def _take(self) -> Iterator[tuple[_Waiting, Mapping[str, Any]]]:
-        """Yield the next batch's pairs and the requests they are of.
+    def _take(self) -> Iterator[tuple[_Waiting, Mapping[str, Any], int]]:
+        """Yield the next batch's requests and pairs, and the sizes of their texts.
 
-        It ends at `batch` pairs, or before their distinct texts have too many characters; one pair
-        is always taken.
+        It ends at `batch` pairs, or before their distinct texts are too large; one pair is always
+        taken.
         """
         texts = set[str]()
-        size = 0  # characters
+        total = 0
         for number in range(self._batch):
             if not self._clients:
                 return
             name = min(self._clients, key=lambda name: self._clients[name].served)
             client = self._clients[name]
-            row = client.next_row()
+            row, size = client.next_row()
             text = _text(row)
             if text not in texts:
                 texts.add(text)
-                size += len(text)
-            if number and size > MAX_BATCH_TEXT:
+                total += size
+            if number and total > MAX_BATCH_TEXT:
                 return
             self._served = client.served
             request = client.take()
             self._leave(name)
-            yield request, row
+            yield request, row, size
+
+    def _size(self, text: str) -> int:
+        """Return how many characters take as long as a text: its own, and a pair's for each pass of
+        the text tower beyond the first.
+        """
+        return len(text) + PAIR_COST * (self._pieces(text) - 1)
 
     def _leave(self, name: str) -> None:
         """Drop a client of which nothing waits."""
@@ -337,8 +352,3 @@ class Batcher:
 
 def _text(row: Mapping[str, Any]) -> str:
     return str(row.get("text") or "")
-
-
-def _cost(row: Mapping[str, Any]) -> int:
-    """Count the characters that take as long as the pair, at worst."""
-    return PAIR_COST + len(_text(row))

@@ -74,17 +74,17 @@ class Served:
         self._unused.set()
         self._turns = Turns(settings.explanations, "explanations")
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="mismatch-explaining")
-        s = settings
         self._picture = 3 * predictor.engine.image_spec.size**2  # bytes of a decoded one
         room = max(settings.max_bodies, QUEUES * settings.queue * self._picture)
         self._pictures = Budget(room, settings.max_pairs * self._picture)
         self.batcher = Batcher(
             self._score,
-            batch=s.batch,
-            wait=s.wait,
-            queue=s.queue,
-            max_wait=s.max_wait,
+            batch=settings.batch,
+            wait=settings.wait,
+            queue=settings.queue,
+            max_wait=settings.max_wait,
             seen=self._seen,
+            pieces=predictor.pipeline.estimated_pieces,
         )
 
     @contextmanager
@@ -359,11 +359,9 @@ class Models:
             await asyncio.wait(self._retiring)
 
     def _open(self, name: str, path: str) -> Predictor:
-        return (
-            self._given[name]
-            if name in self._given
-            else load(path, self._settings.provider, self._settings.threads)
-        )
+        if name in self._given:
+            return self._given[name]
+        return load(path, self._settings.provider, self._settings.threads)
 
     async def close(self) -> None:
         """Finish what waits."""

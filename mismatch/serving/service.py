@@ -44,6 +44,7 @@ __all__ = ["Service"]
 
 FORM_FIELDS = ("image", "text", "slice_value", "model")
 SHORT = 500  # characters, up to which a text is tokenized on the event loop
+MAX_PIECES = 128  # of a text that is scored in pieces: a second of CLIP's text tower
 T = TypeVar("T")
 Q = TypeVar("Q", bound=BaseModel)
 
@@ -181,7 +182,7 @@ class Service:
         async with self._in_time(served, len(names)):
             images = await self._images(request, served, question, names)
             problems = {
-                name: self._text_problem(question.texts[name])
+                name: self._text_problem(served, question.texts[name])
                 for name in {pair.text for pair in question.pairs}
             }
             rows = [
@@ -253,7 +254,7 @@ class Service:
 
     async def _text(self, served: Served, text: str) -> str:
         """Return a text; InputError for one that can't be scored."""
-        if problem := self._text_problem(text):
+        if problem := self._text_problem(served, text):
             raise InputError(problem)
         is_empty = served.predictor.pipeline.tokenizer.is_empty
         if len(text) < SHORT:
@@ -264,10 +265,16 @@ class Service:
             raise InputError(EMPTY)
         return text
 
-    def _text_problem(self, text: str) -> str | None:
+    def _text_problem(self, served: Served, text: str) -> str | None:
         """Say why a text is not even tokenized; None where it is."""
         if len(text) > self.settings.max_text:
             return f"the text has more than {self.settings.max_text:,} characters; shorten it"
+        pieces = served.predictor.pipeline.estimated_pieces(text)
+        if pieces > MAX_PIECES:
+            return (
+                f"the text is about {pieces:,} times as long as the model reads at once; at most"
+                f" {MAX_PIECES} times are scored here: shorten it"
+            )
         return None
 
     async def _bytes(self, question: Question) -> bytes:

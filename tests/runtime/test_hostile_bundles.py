@@ -281,6 +281,9 @@ MANIFESTS: dict[str, Change] = {
     "a file with a zero": lambda folder: hostile.with_manifest(
         folder, lambda data: data["files"].update({"a\0": "0" * 64})
     ),
+    "a nested backbone": lambda folder: hostile.with_manifest(
+        folder, lambda data: data["backbone"].update({"a": json.loads("[" * 300 + "]" * 300)})
+    ),
 }
 
 

@@ -16,7 +16,13 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, Metaspace, Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from mismatch.errors import InputError
-from mismatch.runtime.long_text import MAX_LETTERS, cutting_problem, long_texts_line, split_text
+from mismatch.runtime.long_text import (
+    MAX_LETTERS,
+    cutting_problem,
+    estimated_pieces,
+    long_texts_line,
+    split_text,
+)
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import TextSpec
 
@@ -321,3 +327,18 @@ def test_a_text_of_too_many_letters_is_not_cut(text: str) -> None:
 def test_white_space_is_no_letter() -> None:
     assert cutting_problem("a" + " \n" * MAX_LETTERS + "b") is None
     assert cutting_problem("red " * (MAX_LETTERS // 4)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("", 1),
+        ("a red bag", 1),
+        ("a" * 225, 1),
+        ("a" * 226, 2),
+        ("红" * 75, 3),
+        ("\U00020000" * 75, 4),
+    ],
+)
+def test_pieces_are_estimated_without_a_tokenizer(text: str, pieces: int) -> None:
+    assert estimated_pieces(text, 77) == pieces

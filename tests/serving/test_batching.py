@@ -303,3 +303,22 @@ def test_who_has_gone_leaves_no_turn_behind() -> None:
 
     scorer, _ = run(work, wait=0.0)
     assert scorer.batches == [[900], [7]]
+
+
+def test_a_text_of_many_pieces_counts_as_many_pairs() -> None:
+    pieces = {"long": 20, "short": 1}
+
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        scorer.go.clear()
+        first = asyncio.create_task(batcher.predict([{"n": 0, "text": "short"}], "b"))
+        await asyncio.sleep(0.1)
+        long = [{"n": number, "text": f"long{number}"} for number in range(1, 4)]
+        tasks = [asyncio.create_task(batcher.predict([row], "a")) for row in long]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(batcher.predict([{"n": 9, "text": "short"}], "b")))
+        await asyncio.sleep(0)
+        scorer.go.set()
+        await asyncio.gather(first, *tasks)
+
+    scorer, _ = run(work, wait=0, pieces=lambda text: pieces[text.rstrip("0123456789")])
+    assert scorer.batches == [[0], [1, 9], [2], [3]]

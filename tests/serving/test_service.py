@@ -49,6 +49,23 @@ def test_wrong_forms_are_one_problem(client: TestClient, files: Any, data: Any, 
     assert words in said
 
 
+def test_a_text_of_too_many_pieces_is_refused_where_each_is_scored(colour_engine: Any) -> None:
+    question = {"image": text64(RED), "text": "红" * 300}  # of 4 tokens each
+    with serving(Predictor(colour_engine())) as client:
+        assert client.post("/v1/predict", json=question).status_code == 200
+    with serving(Predictor(colour_engine(), long_text="chunk")) as client:
+        status, words = problem(client.post("/v1/predict", json=question))
+        assert (status, "at most 128 times" in words) == (400, True)
+        batch = {
+            "images": {"a": text64(RED)},
+            "texts": {"long": question["text"], "short": "red"},
+            "pairs": [{"image": "a", "text": "long"}, {"image": "a", "text": "short"}],
+        }
+        long, short = client.post("/v1/predict/batch", json=batch).json()["answers"]
+        assert "at most 128 times" in long["status"]
+        assert short["status"] == "ok"
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "status"),
     [
