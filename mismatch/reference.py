@@ -11,6 +11,8 @@ from mismatch.spec_base import Spec
 
 __all__ = ["Distribution", "Reference"]
 
+ROUNDING = 1e-3  # of a sum of shares
+
 
 @dataclass(frozen=True)
 class Distribution(Spec):
@@ -25,7 +27,8 @@ class Distribution(Spec):
         if (
             len(self.shares) != len(self.edges) + 1
             or not all(a < b for a, b in pairwise(self.edges))
-            or not all(share >= 0 for share in self.shares)
+            or not all(0 <= share <= 1 for share in self.shares)
+            or abs(sum(self.shares) - 1) > ROUNDING
         ):
             raise InputError(
                 f"a distribution of {len(self.edges)} edges and {len(self.shares)} shares is"

@@ -152,7 +152,8 @@ def _add_watching(app: FastAPI, service: Service) -> None:
 
 
 def _only(*codes: int) -> dict[int | str, dict[str, Any]]:
-    return {code: RESPONSES.get(code, RESPONSES[400] | {"description": "Failed"}) for code in codes}
+    failed = RESPONSES[400] | {"description": "Failed"}
+    return {code: RESPONSES.get(code, failed) for code in sorted({*codes, 414})}
 
 
 def _body(model: type[BaseModel], example: dict[str, Any], *, form: bool = False) -> dict[str, Any]:

@@ -26,6 +26,9 @@ __all__ = ["FairFetcher", "Fetcher"]
 
 LONGEST = 2000  # characters of an address, also of one that another leads to
 LONGEST_HOST = 253  # characters, as in the DNS
+LEADS_AWAY = (
+    "the image's address leads on to one from which nothing is fetched; send the file itself"
+)
 NOT_UNDERSTOOD = "the image's address can't be understood; give a URL as https://example.com/a.jpg"
 REDIRECTS = 3
 MOVED = (301, 302, 303, 307, 308)
@@ -55,11 +58,16 @@ class Fetcher:
     def __call__(self, url: str) -> bytes:
         """Return the bytes; ImageError that says why not, and nothing of what the host answered."""
         until = time.monotonic() + self._seconds
+        parts = self._checked(url)
         for _ in range(REDIRECTS + 1):
-            found = self._get(self._checked(url), until)
+            found = self._get(parts, until)
             if isinstance(found, bytes):
                 return found
             url = _joined(url, found)
+            try:
+                parts = self._checked(url)
+            except ImageError:
+                raise ImageError(LEADS_AWAY) from None
         raise ImageError(
             f"the image's address leads on more than {REDIRECTS} times; give the last one"
         )

@@ -40,7 +40,7 @@ from mismatch.serving.models import Queue
 from mismatch.serving.problems import TITLES, problem, problem_of, run_lifespan
 from mismatch.serving.telemetry import Metrics, log
 
-__all__ = ["Guard"]
+__all__ = ["MOST_QUERY", "Guard"]
 
 GONE = 499  # nginx's number for a client that didn't wait
 SHORT = 2**20  # bytes of a body
@@ -57,6 +57,8 @@ UNLOADED = (
     "no model is loaded; where this application is mounted in another one, the other's lifespan has"
     " to run this one's"
 )
+MOST_QUERY = 1_024  # bytes; no route asks for any
+LONG_QUERY = f"the address has more than {MOST_QUERY:,} bytes behind its ?; send these in the body"
 NO_HOST = "this name is not one of the service's; its setting hosts (--allow-host) may name it"
 NO_ORIGIN = "pages of this origin may not ask; the service's setting origins may name it"
 UNSENT = "the body is shorter than its Content-Length; send it whole, and no Upgrade header"
@@ -102,6 +104,8 @@ class Guard:
             await run_lifespan(self._app, scope, receive, send)
             return
         start = time.perf_counter()
+        # no route reads them, and Python 3.11 parses a long one in seconds (CVE-2024-7592)
+        scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
         headers = Headers(scope=scope)
         if self._origins is not None and not is_preflight(scope, headers):
             # also a refusal is for the page that has asked
@@ -217,6 +221,8 @@ class Guard:
 
     def _refusal(self, route: str | None, scope: Scope, headers: Headers) -> Response | None:
         """Say why a request is not even read; None where it is."""
+        if len(scope["query_string"]) > MOST_QUERY:
+            return problem(414, LONG_QUERY)
         if not self._hosts.serves(headers):
             return problem(421, NO_HOST)
         if not self._may(route, scope, headers):

@@ -35,6 +35,7 @@ TITLES = {
     405: "No such method here",
     411: "Length needed",
     413: "Too large",
+    414: "Address too long",
     415: "Unknown content type",
     421: "Not this host",
     422: "Not understood",
@@ -48,7 +49,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": TITLES[code],
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    for code in (400, 401, 403, 404, 411, 413, 415, 421, 422, 503, 504)
+    for code in (400, 401, 403, 404, 411, 413, 414, 415, 421, 422, 503, 504)
 }
 LONGEST = 500  # characters of a sentence, which may hold what was sent
 

@@ -30,9 +30,10 @@ class Turns:
         self._limit_of_client = max(1, limit // 2)
         self._what = what
         self._running = False
+        self._served = ""  # the client whose turn it is, or was
         self._idle = asyncio.Event()
         self._idle.set()
-        # The client whose turn it is comes first, and its oldest work first; none is empty.
+        # The client whose turn is next comes first, and its oldest work first; none is empty.
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @property
@@ -46,6 +47,7 @@ class Turns:
         if self._running:
             await self._wait(client)
         self._running = True
+        self._served = client
         self._idle.clear()
         try:
             yield
@@ -100,7 +102,12 @@ class Turns:
             raise
 
     def _pass_on(self) -> None:
-        """Give the turn to the next client, which then comes last."""
+        """Give the turn to the next client. The one that had it comes last, also behind those that
+        have come meanwhile.
+        """
+        rest = self._waiting.pop(self._served, None)
+        if rest is not None:
+            self._waiting[self._served] = rest
         while self._waiting:
             client = next(iter(self._waiting))
             futures = self._waiting.pop(client)

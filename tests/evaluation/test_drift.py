@@ -70,7 +70,14 @@ def test_what_was_never_seen_is_drift_also_where_all_values_were_equal() -> None
 
 
 @pytest.mark.parametrize(
-    ("edges", "shares"), [((1.0, 1.0), (0.1, 0.1, 0.8)), ((1.0,), (1.0,)), ((1.0,), (-0.5, 1.5))]
+    ("edges", "shares"),
+    [
+        ((1.0, 1.0), (0.1, 0.1, 0.8)),
+        ((1.0,), (1.0,)),
+        ((1.0,), (-0.5, 1.5)),
+        ((1.0,), (1e308, 1e308)),
+        ((1.0,), (0.2, 0.2)),
+    ],
 )
 def test_a_damaged_distribution_is_refused(
     edges: tuple[float, ...], shares: tuple[float, ...]

@@ -130,9 +130,9 @@ def test_an_allowed_image_comes_whole_also_by_a_redirect(port: int) -> None:
     [
         ("/absent", "the image's host answered 404"),
         ("/to/itself", "leads on more than 3 times"),
-        ("/to/elsewhere", "not fetched from 'elsewhere.test'"),
-        ("/to/file", "no URL of http or https"),
-        ("/to/metadata", "not fetched from '169.254.169.254'"),
+        ("/to/elsewhere", "leads on to one from which nothing is fetched"),
+        ("/to/file", "leads on to one from which nothing is fetched"),
+        ("/to/metadata", "leads on to one from which nothing is fetched"),
         ("/endless", "more than 1,000 bytes"),
         ("/short", "could not be fetched"),
     ],

@@ -26,7 +26,7 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.serving.app import create_app
 from mismatch.serving.batching import FullError
 from mismatch.serving.configuration import Settings
-from mismatch.serving.guard import Guard
+from mismatch.serving.guard import MOST_QUERY, Guard
 from mismatch.serving.images import ImageDecoder
 from mismatch.serving.problems import add_handlers
 from mismatch.serving.telemetry import Metrics
@@ -441,6 +441,22 @@ def test_a_slash_too_many_leads_on_without_a_host(colour_engine: Any, way: str) 
                 prefix + "/x//evil.example/v1/models/", follow_redirects=False
             ).headers
         )
+
+
+def test_cookies_are_not_parsed_and_a_long_query_is_refused(
+    colour_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(text: str) -> dict[str, str]:
+        raise AssertionError(text)
+
+    monkeypatch.setattr("starlette.requests.cookie_parser", parse)
+    with serving(Predictor(colour_engine())) as client:
+        for path in ("/healthz", "/v1/models"):
+            assert client.get(path, headers={"cookie": 'a="\\\\"; b=c'}).status_code == 200
+            assert client.get(f"{path}?{'a' * MOST_QUERY}").status_code == 200
+            status, words = problem(client.get(f"{path}?{'a' * (MOST_QUERY + 1)}"))
+            assert status == 414
+            assert "1,024 bytes" in words
 
 
 def test_there_is_no_websocket(colour_engine: Any) -> None:

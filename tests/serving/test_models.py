@@ -369,7 +369,7 @@ def test_explanations_of_clients_take_turns_and_all_are_finished(
         await asyncio.gather(*tasks, closing)
 
     asyncio.run(work())
-    assert order == ["a1", "a2", "b1", "c1", "a3", "b2", "a4", "a5"]
+    assert order == ["a1", "b1", "c1", "a2", "b2", "a3", "a4", "a5"]
 
 
 def test_replaced_models_are_let_go_of_at_once(tiny_bundles: dict[str, Path]) -> None:

@@ -40,8 +40,19 @@ def test_clients_take_turns() -> None:
         assert (work.order, work.turns.waiting) == (["a1"], 6)
         work.go.set()
         await asyncio.gather(*tasks)
-        assert work.order == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
+        assert work.order == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
         assert work.turns.waiting == 0
+
+    asyncio.run(run())
+
+
+def test_who_comes_while_another_is_served_comes_before_what_that_one_has_waiting() -> None:
+    async def run() -> None:
+        work = Work(8)
+        tasks = await work.ask("a1", "a2", "a3", "b1")
+        work.go.set()
+        await asyncio.gather(*tasks)
+        assert work.order == ["a1", "b1", "a2", "a3"]
 
     asyncio.run(run())
 
@@ -61,7 +72,7 @@ def test_a_client_may_have_half_of_those_waiting_and_another_one_in_any_case() -
             await work.one("g1", "g")
         work.go.set()
         await asyncio.gather(*tasks)
-        assert work.order == ["a1", "a2", "b1", "c1", "d1", "e1", "f1", "a3", "b2"]
+        assert work.order == ["a1", "b1", "c1", "d1", "e1", "f1", "a2", "b2", "a3"]
 
     asyncio.run(run())
 
@@ -92,7 +103,7 @@ def test_who_has_gone_has_no_turn() -> None:
         work.go.set()
         found = await asyncio.gather(running, *waiting, return_exceptions=True)
         assert [isinstance(one, asyncio.CancelledError) for one in found] == [1, 0, 1, 0, 1]
-        assert work.order == ["a1", "a2", "b2"]
+        assert work.order == ["a1", "b2", "a2"]
         await work.ask("d1")
         assert work.order[-1] == "d1"
 
