@@ -74,12 +74,12 @@ def command(
     --top: Only the N rows that --sort score puts first, which it implies.
     --keep-columns: Copy the CSV's other columns behind the scores, a `status` as `input_status`.
     """
-    one = image is not None or text is not None
-    if (one, rows is not None, options["images"] is not None).count(True) != 1:
+    is_pair = image is not None or text is not None
+    if (is_pair, rows is not None, options["images"] is not None).count(True) != 1:
         raise click.UsageError(
             "give either --image and --text for one pair, or --csv or --images for many"
         )
-    if one:
+    if is_pair:
         _check(output, options)
         pair = check_pair(image, text, options)
         _predict_pair(model, pair, slice_value, options)

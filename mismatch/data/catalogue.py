@@ -299,8 +299,10 @@ def _other(
                 for value in values
                 if value != combination[place]
             ]
-            if found := [c for c in near if c in preferred] or [c for c in near if c in allowed]:
-                return kind, _choose(found, rng)
+            choices = [other for other in near if other in preferred]
+            choices = choices or [other for other in near if other in allowed]
+            if choices:
+                return kind, _choose(choices, rng)
     return "random", _choose(sorted(preferred - {combination}), rng)
 
 

@@ -132,12 +132,12 @@ def usable_rows(
     unusable = _Unusable()
     is_empty = True
     for row in read_rows(path, require_label=require_label, columns=columns):
-        for one in one_image_each(row, columns):
+        for image_row in one_image_each(row, columns):
             is_empty = False
-            if one.problem:
-                unusable.add(one)
+            if image_row.problem:
+                unusable.add(image_row)
             if not unusable.count:
-                yield one
+                yield image_row
     if is_empty:
         raise InputError(f"{path}: there are no rows under the header; nothing to do")
     if unusable.count:
@@ -191,7 +191,7 @@ def training_problem(row: Row, columns: Columns) -> str | None:
     its images it is about.
     """
     return row.problem or next(
-        (one.problem for one in one_image_each(row, columns) if one.problem), None
+        (image_row.problem for image_row in one_image_each(row, columns) if image_row.problem), None
     )
 
 
@@ -265,19 +265,16 @@ def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
     object is not read for it, its ETag stands for what it holds (`Remote.version`).
     """
     path = located(path)
-    digest = hashlib.sha256(
-        (
-            path.version()
-            if isinstance(path, Remote)
-            else "".join(map(sha256_file, rows_files(path)))
-        ).encode()
+    if isinstance(path, Remote):
+        content = path.version()
+    else:
+        content = "".join(map(sha256_file, rows_files(path)))
+    digest = hashlib.sha256(content.encode())
+    reading = Columns(
+        columns.image, columns.text, columns.label, columns.label_map, columns.multi_image
     )
-    if (
-        said := Columns(
-            columns.image, columns.text, columns.label, columns.label_map, columns.multi_image
-        )
-    ) != PLAIN:
-        digest.update(repr(said).encode())
+    if reading != PLAIN:
+        digest.update(repr(reading).encode())
     return digest.hexdigest()
 
 

@@ -88,15 +88,15 @@ def telltales(texts: Sequence[str], labels: ArrayLike, *, count: int = 5) -> lis
             uses = holds.setdefault(word, [0, 0])
             uses[int(label == 0)] += 1
     whole = float((truth == 0).mean())
-    found = []
+    telltales = []
     for word, (matches, mismatches) in holds.items():
         rows = matches + mismatches
         if rows >= LEAST_USES:
             error = (whole * (1 - whole) / rows) ** 0.5 or 1.0
-            found.append(
+            telltales.append(
                 (-abs(mismatches / rows - whole) / error, Telltale(word, rows, mismatches / rows))
             )
-    return [told for _, told in sorted(found)[:count]]
+    return [telltale for _, telltale in sorted(telltales)[:count]]
 
 
 def _cross_validated(

@@ -75,17 +75,18 @@ def cache_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if _is_cache(folder):
             return folder
-        own = folder / SUBFOLDER
-        own.mkdir(exist_ok=True)
-        if _is_cache(own):
-            return own
+        subfolder = folder / SUBFOLDER
+        subfolder.mkdir(exist_ok=True)
+        if _is_cache(subfolder):
+            return subfolder
     except OSError as error:
         raise CheckpointError(
             f"the cache folder {folder} can't be created: {error.strerror}; choose another with"
             " `cache`"
         ) from error
     raise CheckpointError(
-        f"{folder} and {own} hold other things than a cache; choose another folder with `cache`"
+        f"{folder} and {subfolder} hold other things than a cache; choose another folder with"
+        " `cache`"
     )
 
 
@@ -107,9 +108,9 @@ def namespaces(folder: Path) -> Iterator[Namespace]:
     """Yield those of a cache in which there is a segment of its own."""
     for path in sorted(folder.iterdir()):
         if NAMESPACE.fullmatch(path.name) and path.is_dir():
-            found = Namespace(path)
-            if found.segments():
-                yield found
+            namespace = Namespace(path)
+            if namespace.segments():
+                yield namespace
 
 
 class Namespace:
@@ -127,15 +128,15 @@ class Namespace:
             lines = read_bytes(self._list, MAX_LIST).decode("ascii", "replace").splitlines()
             return [line for line in dict.fromkeys(lines) if SEGMENT.fullmatch(line)]
         names = sorted(path.stem for path in self.folder.glob("*.keys"))
-        found = [
+        proven = [
             name
             for name in names
             if SEGMENT.fullmatch(name) and _is_proven(self.folder / f"{name}.keys")
         ]
-        if found and not os.path.lexists(self._list):
+        if proven and not os.path.lexists(self._list):
             with contextlib.suppress(OSError):  # a cache that can only be read has no use for it
-                self._enter(found)
-        return found
+                self._enter(proven)
+        return proven
 
     def new_segment(self) -> Path:
         """Enter a name into the list; return the path of its keys. OSError where that can't be

@@ -72,13 +72,13 @@ class _Worker:
         """
         self.jobs += 1
         header = job.header | {"seconds": job.lane.seconds_of(job)}
-        most = 3 * job.header["max_pixels"] + 1
+        max_bytes = 3 * job.header["max_pixels"] + 1
         try:
             self._connection.send_bytes(json.dumps(header).encode())
             self._connection.send_bytes(job.data)
             self._await(job)
             answer = json.loads(self._connection.recv_bytes(MAX_ANSWER))
-            pixels = self._connection.recv_bytes(most) if "size" in answer else b""
+            pixels = self._connection.recv_bytes(max_bytes) if "size" in answer else b""
         except (OSError, EOFError):
             raise _EndedError(_cause(self.close())) from None
         return _answered(job.name, answer, pixels)

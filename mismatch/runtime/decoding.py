@@ -170,11 +170,11 @@ class DecodingPool:
 
     def _read(self, source: Any, name: str) -> bytes:
         """Return the bytes of a file or an object; this process doesn't look into them."""
-        most = FILE_BYTES * self.max_pixels
+        max_bytes = FILE_BYTES * self.max_pixels
 
         def read() -> bytes:
             with open_image_file(source) as file:
-                return file.read(most + 1)
+                return file.read(max_bytes + 1)
 
         try:
             data = retried(read)
@@ -182,9 +182,9 @@ class DecodingPool:
             raise
         except Exception as error:
             raise image_error(error, source, name) from error
-        if len(data) > most:
+        if len(data) > max_bytes:
             raise ImageRefusedError(
-                f"{name} has more than {most:,} bytes; make it smaller, or raise"
+                f"{name} has more than {max_bytes:,} bytes; make it smaller, or raise"
                 " PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
             )
         return data

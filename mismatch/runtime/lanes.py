@@ -222,8 +222,8 @@ class DecodingTurns:
         if self._decoding.total() < self._workers:
             return True
         # two of one that is alone, so that a picture of the last lane holds up none of the slow one
-        least = 2 if len(self._clients) == 1 else 1
-        share = max(least, self._workers // len(self._clients))
+        min_share = 2 if len(self._clients) == 1 else 1
+        share = max(min_share, self._workers // len(self._clients))
         return client.count_decoding(fast=lane.is_fast) < share
 
     def _drop(self, job: Job) -> None:

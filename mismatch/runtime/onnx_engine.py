@@ -27,10 +27,7 @@ from mismatch.runtime.onnx_graph import (
 )
 from mismatch.runtime.tokenize import TokenBatch, Tokenizer
 
-__all__ = [
-    "OnnxEngine",
-    "open_bundle",
-]
+__all__ = ["OnnxEngine", "open_bundle"]
 
 # tokens; a text that is padded to another length differs in the last digits, which int8's rounding
 # blows up

@@ -336,15 +336,15 @@ def _is_librarys(error: BaseException) -> bool:
 
 def _alone(work: Callable[[str], T], text: str) -> T:
     """Return `work` of one text; InputError where it fails on that and not on others."""
-    [found] = run_bisected(
-        lambda texts: [work(one) for one in texts],
+    [result] = run_bisected(
+        lambda texts: [work(item) for item in texts],
         [text],
         sample=lambda: SAMPLE,
         problem=_not_encoded,
     )
-    if isinstance(found, InputError):
-        raise found
-    return found
+    if isinstance(result, InputError):
+        raise result
+    return result
 
 
 def _not_encoded() -> InputError:

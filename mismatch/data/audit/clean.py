@@ -67,10 +67,10 @@ def _reason(
 def _clashing(path: str | Path, columns: Columns) -> set[int]:
     """Return the pairs with both labels, by hash."""
     labels: dict[int, int] = {}
-    found = set()
+    clashing = set()
     for row in read_rows(path, require_label=True, columns=columns):
         if row.problem is None and row.label is not None:
             pair = hash((row.image_path, row.text))
             if labels.setdefault(pair, row.label) != row.label:
-                found.add(pair)
-    return found
+                clashing.add(pair)
+    return clashing
