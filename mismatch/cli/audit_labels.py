@@ -33,7 +33,7 @@ def command(model: str, rows: Path, output: Path, report: Path | None, **options
     the image).
 
     A model's own score on rows that it was trained on says little: it has learnt the wrong labels
-    too. So only its towers are used, heads are trained anew without each fold of images and their
+    too. So only its towers are used, heads are trained again without each fold of images and their
     texts, and a row is scored by heads that never saw it; the labels of the nearest pairs are asked
     as well. Adds rank, label_error_score, out_of_sample_probability, reason and status to the
     columns. Nothing is changed: look at the first rows, then decide.

@@ -59,7 +59,7 @@ def command(
     Options:
     --csv: Rows image_path,text; also TSV, JSONL, Parquet, a datasets folder. A path, or a URL:
         s3://, gs://, abfs://.
-    --images: Folder of images; --titles says what they show, or a .txt beside each.
+    --images: Folder of images; --titles says what they show, or a .txt next to each.
     --titles: CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below
         --images.
     --output: Table to write: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any

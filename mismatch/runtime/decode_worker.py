@@ -1,4 +1,4 @@
-"""The processes that decode images from strangers: a nursery, which holds the libraries, and the
+"""The processes that decode untrusted images: a nursery, which holds the libraries, and the
 workers that it forks.
 
 Started by `decoding.DecodingPool`, which is the only one to talk to them. What comes from a worker

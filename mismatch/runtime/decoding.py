@@ -1,4 +1,4 @@
-"""Images from strangers, decoded in processes of their own, whose processor time and memory are
+"""Untrusted images, decoded in processes of their own, whose processor time and memory are
 bounded.
 
 Whatever a picture does to a decoder, it costs that picture. Each begins in a lane where it may take

@@ -1,4 +1,4 @@
-"""ONNX files of strangers, looked at before onnxruntime sees them: a graph may say that its weights
+"""Untrusted ONNX files, looked at before onnxruntime sees them: a graph may say that its weights
 lie at a path of its choice. Needs no onnx.
 
 The reader is stricter than protobuf, so that both can't read one file differently: what no writer

@@ -1,4 +1,4 @@
-"""tokenizer.json of strangers, looked at before the tokenizers library takes texts by it: what
+"""Untrusted tokenizer.json files, looked at before the tokenizers library reads texts by them: what
 grows them without end, or searches them without end.
 """
 
