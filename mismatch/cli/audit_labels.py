@@ -45,7 +45,7 @@ def command(model: str, rows: Path, output: Path, report: Path | None, **options
     --top: Only the N most suspicious rows.  [default: all, those that can't be scored last]
     --folds: Parts of the images, each scored by a head that never saw it.
     --repeats: Times that this is done, with other folds.
-    --seed: Of the folds and the heads.
+    --seed: Seed of the folds and the heads.
     --cache: Folder of cached embeddings.  [default: the user's cache folder]
     """
     from mismatch.jobs.audit_labels import audit_labels

@@ -133,8 +133,8 @@ _TEMPLATES: list[Callable[[str, str, str, str, str], str]] = [
 
 # --- rows
 
-HELD_OUT = 1 / 7  # of the combinations: a third of these for validation, the rest for the test
-ONE_ATTRIBUTE = 0.6  # of the mismatches: everything fits but one attribute
+HELD_OUT = 1 / 7  # share of the combinations: a third for validation, the rest for the test
+ONE_ATTRIBUTE = 0.6  # share of the mismatches in which everything fits but one attribute
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ def _other(
     return "random", _choose(sorted(preferred - {combination}), rng)
 
 
-# in Combination's order
+# Combination's order
 _ATTRIBUTES: list[tuple[Kind, Sequence[Any]]] = [
     ("article", ARTICLES),
     ("colour", COLOURS),

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Fingerprint", "fingerprint", "fingerprint_images", "groups_of", "near_duplicate_groups"]
 
-# On 7,031 product photos: pictures encoded again (JPEG 30 to 95, WebP 60, half and double size) are
-# at most 6 bits and 4 levels away, and different articles or colours with hashes as near at least
-# 11 levels. A crop of 3 % moves edges by 9 levels on average, so it is not told from another
-# article.
-BITS = 7  # of the 64 in the hash that may differ; with 8 bands of 8 bits, one band is equal then
-LEVELS = 7  # of 255, by which any of the 8 x 8 x 3 means may differ
+# Measured on 7,031 product photos: pictures encoded again (JPEG 30 to 95, WebP 60, half and double
+# size) are at most 6 bits and 4 levels away, and different articles or colours with hashes as near
+# at least 11 levels. A crop of 3 % moves edges by 9 levels on average, so it is not told from
+# another article.
+BITS = 7  # so many of the hash's 64 may differ; one of its 8 bands of 8 bits is equal then
+LEVELS = 7  # any of the 8 x 8 x 3 means may differ by so many of 255
 THUMB = 8  # pixels a side
 
 Source = TypeVar("Source")

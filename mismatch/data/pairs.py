@@ -68,10 +68,10 @@ def read_header(
     aliases: bool = False,
 ) -> list[str]:
     """Return the names of the columns, as rows have them; InputError where a needed one is missing.
-    With `aliases`, usual names stand for needed ones: file, title.
+    `aliases`: usual names stand for needed ones: file, title.
 
-    Of JSONL, the keys of the first hundred objects; of Parquet and datasets, those columns that
-    don't hold bytes.
+    JSONL has the keys of its first hundred objects as columns; Parquet and datasets those columns
+    that don't hold bytes.
     """
     reading = Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases)
     kind = kind_of(path)
@@ -164,9 +164,8 @@ def all_columns(
 
 def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
     """Yield a row of several images as a row for each, with the row's label where it holds for each
-    of them. Of rows that match by all their images, it is that they match; of rows that match by
-    their best one, that they don't. The other label is that of one image, and which one is not
-    known: a problem.
+    of them: a match where rows match by all their images, a mismatch where they match by their best
+    one. The other label is that of one image, and which one is not known: a problem.
     """
     images = columns.images(row.image_path)
     if columns.multi_image is None or len(images) < 2 or row.problem:

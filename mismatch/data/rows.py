@@ -51,9 +51,9 @@ class Row(NamedTuple):
     problem: str | None = None  # why this row can't be used
     # whether its fields can be told apart: as many as the header has, and no NUL byte
     intact: bool = True
-    # of a row with a problem the text that stands in the file; none in Parquet and datasets
+    # the text that stands in the file, where a row has a problem; none in Parquet and datasets
     raw: str = ""
-    only_label: bool = False  # of a row with a problem: whether nothing but its label is wrong
+    only_label: bool = False  # whether nothing but its label is wrong
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Reading:
 
     path: str | Path | Remote
     columns: Columns
-    needed: tuple[str, ...]  # of COLUMNS
+    needed: tuple[str, ...]  # some of COLUMNS
     fault: Fault
     aliases: bool = False  # whether usual names stand for needed ones: file, title
     # whether the first byte that is not UTF-8 is a fault where it is met; else it has been said

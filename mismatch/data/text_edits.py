@@ -30,8 +30,8 @@ NUMBER = re.compile(
     r" -]?(?:pack|pieces?|pcs|pairs?)\b",
     re.IGNORECASE,
 )
-LEAST_LETTERS = 5  # of a word that gets a typo: shorter ones become other words
-LEAST_WORDS = 3  # of a text that loses its brand
+LEAST_LETTERS = 5  # a word that gets a typo has them: shorter ones become other words
+LEAST_WORDS = 3  # a text that loses its brand has them
 
 
 def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:

@@ -14,9 +14,9 @@ from mismatch.errors import InputError, MissingExtraError
 
 __all__ = ["LEAST_ROWS", "Telltale", "blind_image_auroc", "blind_text_auroc", "telltales"]
 
-LEAST_ROWS = 100  # from which the baselines say anything
-MOST_ROWS = 50_000  # that are looked at; more change nothing
-LEAST_USES = 10  # of a word that is named
+LEAST_ROWS = 100  # the baselines say nothing of fewer
+MOST_ROWS = 50_000  # more are not looked at, as they change nothing
+LEAST_USES = 10  # a word that is named has them
 FEATURES = 2**18  # hashed words and pairs of words
 
 

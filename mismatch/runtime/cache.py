@@ -41,7 +41,7 @@ from mismatch.runtime.preprocess import open_image_file
 __all__ = ["EmbeddingCache", "HashedFile", "bytes_key", "hash_file", "text_key"]
 
 Array = NDArray[np.float32]
-MAX_BYTES = 8 * 2**30  # of a whole cache folder; beyond it the oldest segments go
+MAX_BYTES = 8 * 2**30  # a whole cache folder has no more; the oldest segments go
 # before 2, special tokens that a text spells out were tokens: what is stored by such a key is of
 # another text
 TEXT = b"text-2"
@@ -144,8 +144,8 @@ class Index:
     """
 
     def __init__(self, segments: Sequence[tuple[Path, bytes]]) -> None:
-        """Index `segments`: the oldest first, with their keys. Of two embeddings of one content the
-        older counts: who has read it has to read it again.
+        """Index `segments`: the oldest first, with their keys. The older of
+        two embeddings of one content counts: who has read it has to read it again.
         """
         self.segments = [segment for segment, _ in segments]
         every = _names(b"".join(names for _, names in segments))
@@ -243,7 +243,7 @@ def _stat(path: Path) -> os.stat_result | None:
     return None
 
 
-# of a file: device, inode, bytes, when its content and when its entry changed
+# a file's device, inode, bytes, when its content and when its entry changed
 Version = tuple[int, int, int, int, int]
 
 
@@ -252,7 +252,7 @@ class HashedFile:
     """An image file, or object, as it was when it was hashed."""
 
     path: Path | str | Remote
-    key: bytes  # of its content
+    key: bytes  # hash of its content
     version: Version | None  # None where only another hash tells whether it is the same still
 
     def is_unchanged(self) -> bool:

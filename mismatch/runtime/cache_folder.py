@@ -45,10 +45,10 @@ __all__ = [
 
 Array = NDArray[np.float32]
 Item = TypeVar("Item")
-KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ contents collide with a chance of 10⁻²¹
-# seconds, after which a file that is still being written belongs to a writer that was killed
+KEY_BYTES = 16  # a BLAKE2b hash; two of 10⁹ contents collide with a chance of 10⁻²¹
+# seconds; a file that has been written for longer belongs to a writer that was killed
 STALE = 86_400
-MAX_ROWS = 2**20  # of a segment; a writer makes one of some thousand
+MAX_ROWS = 2**20  # a segment's; a writer makes one of some thousand
 MAX_LIST = 2**23  # bytes of a list, which are 250,000 segments
 TAG = "CACHEDIR.TAG"
 TAG_TEXT = (
@@ -56,10 +56,10 @@ TAG_TEXT = (
     " time.\n"
 )
 LIST = "segments.txt"
-SUBFOLDER = "mismatch-cache"  # in a folder that holds other things
+SUBFOLDER = "mismatch-cache"  # the cache lies there in a folder that holds other things
 NAMESPACE = re.compile(r"[0-9a-f]{1,32}")
 SEGMENT = re.compile(r"[0-9a-f]{32}")
-# in the order in which they are removed: without keys nobody looks for the rest
+# removed in this order: without keys nobody looks for the rest
 ENDINGS = (".keys", ".npy")
 
 

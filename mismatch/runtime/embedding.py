@@ -99,7 +99,7 @@ def _embed(
     stand for nothing else: neither in the cache nor here.
     """
     result = np.full((len(keys), width), np.nan, np.float32)
-    # of equal contents, the first stands for all
+    # the first of equal contents stands for all
     first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}
     cached = _read(cache, first, result) if cache is not None else set()
     missing = sorted(i for key, i in first.items() if key not in cached)

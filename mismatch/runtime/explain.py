@@ -29,19 +29,19 @@ __all__ = ["explain"]
 
 Array = NDArray[np.float32]
 Found = TypeVar("Found")
-# of the strongest word's effect, from which a word is named too: measured on validation rows, see
-# benchmarks/README.md
+# a word with this share of the strongest word's effect is named too: measured on validation rows,
+# see benchmarks/README.md
 NAMED_FROM = 1 / 3
 MOST_NAMED = 3  # words
 # texts an explanation, besides the text itself: words come first, then phrases, then exchanges
 MOST_VARIANTS = 256
-MOST_PIECES = 1024  # of texts that go through the text tower in pieces, of all variants together
-# of all variants together; cleaning and tokenizing takes up to 12 microseconds a letter
+MOST_PIECES = 1024  # all variants of a text that is encoded in pieces have no more together
+# all variants together have no more; cleaning and tokenizing takes up to 12 microseconds a letter
 MOST_LETTERS = 2**19
-READ_LETTERS = 2**16  # of a text in which words are looked for
-# that are tokenized and encoded between two looks at whether the work goes on
+READ_LETTERS = 2**16  # the beginning of a text, in which words are looked for
+# so many are tokenized and encoded between two looks at whether the work goes on
 VARIANTS_TOGETHER = 64
-LETTERS_TOGETHER = 2**17  # of these variants, if they are more than one
+LETTERS_TOGETHER = 2**17  # these variants have no more, if they are several
 
 
 def explain(
@@ -57,10 +57,10 @@ def explain(
     """Return which words lower the probability that `text` describes `image`.
 
     Every word and phrase is left out once, and each word of a `lexicon`, if one is given, is
-    exchanged for others of its class. A heat map costs about fifty passes of the image tower. Of a
-    long text at most `MOST_VARIANTS` are tried; `left_out` counts the others. Words are named only
-    where the model takes the pair for no match. `check` is called between calls of the towers; what
-    it raises ends the work. Raises InputError for an image or a text that can't be used.
+    exchanged for others of its class. A heat map costs about fifty passes of the image tower. At
+    most `MOST_VARIANTS` of a long text are tried; `left_out` counts the others. Words are named
+    only where the model takes the pair for no match. `check` is called between calls of the towers;
+    what it raises ends the work. Raises InputError for an image or a text that can't be used.
     """
     source = image_source(image)
     _check_text(predictor, text)
@@ -138,9 +138,9 @@ class _View:
         self.engine = predictor.engine
         self.check = check
         self.embedding = embedding  # (image_width,)
-        self.text_embeddings: list[Array] = []  # of the text itself, for the pictures
-        self.pieces: dict[str, Array | InputError] = {}  # of texts so far
-        self.counts = TextCounts()  # of variants, which are no texts of the user's
+        self.text_embeddings: list[Array] = []  # the text's own, for the pictures
+        self.pieces: dict[str, Array | InputError] = {}  # embeddings so far
+        self.counts = TextCounts()  # variants, which are no texts of the user's
 
     def most_variants(self, text: str) -> int:
         """Return how many variants of a text are tried: fewer where it is long, or in pieces."""
@@ -236,8 +236,8 @@ def _finite(logits: list[float]) -> list[float]:
 
 class _Plan:
     """The texts whose logits an explanation needs, each once; the text itself first, and behind it
-    at most `most`. Of what is too much, exchanges are left out first, then phrases, then the last
-    words.
+    at most `max_variants`. Where there are more, exchanges are left out first, then phrases, then
+    the last words.
     """
 
     def __init__(self, text: str, lexicon: Lexicon | None, max_variants: int) -> None:

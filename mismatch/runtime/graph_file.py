@@ -77,7 +77,7 @@ LEADS: dict[str, dict[int, str]] = {
     "map": {2: "type"},
     "shape": {1: "entry"},
     "annotation": {2: "entry"},
-    "entry": {},  # of strings and numbers only
+    "entry": {},  # strings and numbers only
 }
 
 

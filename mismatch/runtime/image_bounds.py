@@ -21,16 +21,16 @@ from mismatch.runtime.structure import CostlyError, read_exactly
 
 __all__ = ["check_decoder", "check_structure", "is_costly_exif"]
 
-MAX_SCANS = 64  # of a JPEG; a progressive one has about ten
-MAX_SEGMENTS = 4_096  # of a JPEG; 64 kB each
+MAX_SCANS = 64  # a JPEG's; a progressive one has about ten
+MAX_SEGMENTS = 4_096  # a JPEG's; 64 kB each
 MAX_JUNK = 65_536  # bytes between a JPEG's segments, which Pillow passes over one by one
-MAX_BLOCKS = 4_096  # of a GIF's comments and extensions before its pixels; 255 bytes each
-MAX_CHUNKS = 1_000  # of a PNG or WebP of any size
-CHUNK_BYTES = 512  # beyond them, one chunk for so many bytes
+MAX_BLOCKS = 4_096  # comments and extensions before a GIF's pixels; 255 bytes each
+MAX_CHUNKS = 1_000  # a PNG or WebP of any size may have them
+CHUNK_BYTES = 512  # a larger file may have one more chunk for so many
 MAX_TILES = 65_536  # tiles or strips of a TIFF
 MAX_TILE_PIXELS = 2**22  # pixels of one tile that is larger than the picture
-# times the picture's pixels, or a large tile's, that all tiles together have: a layer a colour, and
-# edges
+# all tiles together have so many times the picture's pixels, or a large tile's: a layer a colour,
+# and edges
 TILE_LAYERS = 16
 MAX_TAGS = 4_096  # entries of one directory of a TIFF or of EXIF
 MAX_PAGES = 1_024  # directories of a TIFF
@@ -39,7 +39,7 @@ MAX_EXIF = 2**20  # bytes
 MAX_SLOW_PIXELS = 2**21
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_QUICK_DECODERS = frozenset({"MSP", "SGI16"})  # in Python too, but a row or a picture at a time
+_QUICK_DECODERS = frozenset({"MSP", "SGI16"})  # written in Python too, but quick
 _COSTLY_TAGS = "tags that name more bytes than it has"
 _PIECE = 2**16  # bytes that are searched at a time at first
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # what ends the pixels of a JPEG's scan
@@ -71,7 +71,7 @@ _TYPE_BYTES = {
 # tags of TIFF
 _WIDTH = 256
 _HEIGHT = 257
-# of EXIF, of a place, of interoperability: Pillow reads them with the picture
+# EXIF, place, interoperability: Pillow reads them with the picture
 _FURTHER_TAGS = (34665, 34853, 40965)
 _STRIP_OFFSETS = 273
 _TILE_WIDTH = 322
@@ -160,7 +160,7 @@ class _Jpeg:
         self.junk = 0  # bytes
         self.components = 0
         self.progressive = False
-        self.exif: list[bytes] = []  # of its segments, which Pillow joins
+        self.exif: list[bytes] = []  # its segments, which Pillow joins
 
     def check(self) -> None:
         """Raise CostlyError at the first bound."""

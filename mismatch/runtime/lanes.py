@@ -30,9 +30,9 @@ class Lane:
     """Pictures of like cost."""
 
     name: str
-    seconds: float  # of processor time for each
+    seconds: float  # processor time for each
     room: int  # pictures that are decoded at once
-    seconds_for_megabyte: float = 0.0  # of processor time, for each megabyte of the file
+    seconds_for_megabyte: float = 0.0  # processor time on top, for each megabyte of the file
     is_fast: bool = True  # whether pictures begin here
     slower: Lane | None = None  # where a picture goes that takes longer
 
@@ -117,10 +117,10 @@ class _Queue:
 
 @dataclass(eq=False)
 class _Client:
-    """What there is of one client."""
+    """What one client has here."""
 
-    pictures: Counter[Lane] = field(default_factory=Counter)  # that wait or are decoded
-    decoding: Counter[Lane] = field(default_factory=Counter)  # of them
+    pictures: Counter[Lane] = field(default_factory=Counter)  # those that wait or are decoded
+    decoding: Counter[Lane] = field(default_factory=Counter)  # those that are decoded
 
     def count_decoding(self, *, fast: bool) -> int:
         """Count the pictures being decoded, of all fast lanes, or of all others."""

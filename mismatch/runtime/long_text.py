@@ -24,8 +24,8 @@ __all__ = [
     "split_text",
 ]
 
-# of a text that is cut, white space folded; in Chinese they are 2,000 pieces of CLIP's, 10 s of its
-# text tower
+# a text that is cut has no more, white space folded; in Chinese they are 2,000 pieces of CLIP's,
+# 10 s of its text tower
 MAX_LETTERS = 50_000
 SHOWN = 40  # letters of a text, by which it is found
 

@@ -32,12 +32,12 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
-KEY_BYTES = 16  # of BLAKE2b
+KEY_BYTES = 16  # a BLAKE2b hash
 ENTRY = 256  # bytes of what is remembered, its key included, besides the numbers
-MEMO_BYTES = 128 * 2**20  # of embeddings, per tower, that are remembered from window to window
+MEMO_BYTES = 128 * 2**20  # embeddings, per tower, that are remembered from window to window
 
 Embedded = Array | InputError  # an embedding, or why there is none
-Pieces = tuple[str, ...]  # of one text
+Pieces = tuple[str, ...]  # one text's
 Hashed = HashedFile | bytes  # an image in the cache: its file as it was hashed, or the key of bytes
 V = TypeVar("V", Embedded, Pieces)
 
@@ -77,8 +77,8 @@ class EmbeddingMemo:
     """What earlier windows of one call have found out."""
 
     images: Memo[Embedded]
-    texts: Memo[Embedded]  # by text, or piece of one
-    pieces: Memo[Pieces]  # by text, of long ones
+    texts: Memo[Embedded]  # keys: a text, or a piece of one
+    pieces: Memo[Pieces]  # keys: long texts
 
     @classmethod
     def empty(cls, max_bytes: int | None = None) -> EmbeddingMemo:

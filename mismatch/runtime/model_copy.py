@@ -30,7 +30,7 @@ def copy_model(source: Path, target: Path) -> None:
     """Copy a bundle's or a checkpoint's files into the folder `target`, which is there: listed
     ones, through links too, and plain ones that may lie next to them.
 
-    Other files stay behind. Of an older checkpoint, which lists none, all files are copied.
+    Other files stay behind. All files of an older checkpoint, which lists none, are copied.
     CheckpointError for a link to anything but a listed file, for a pipe, and for what can't be read
     or written.
     """

@@ -33,7 +33,7 @@ __all__ = ["OnnxEngine", "open_bundle"]
 # blows up
 LENGTH_STEP = 4
 LONGEST_TRIAL = 512  # tokens; more would take seconds and gigabytes
-TRIAL_TEXTS = ("a red shoe", "a")  # of unlike lengths, so that one is padded
+TRIAL_TEXTS = ("a red shoe", "a")  # unlike lengths, so that one is padded
 
 
 class OnnxEngine:

@@ -109,7 +109,7 @@ class Pipeline:
             engine, batch_size=4 * batch_size, long_text=self.long_text, cache=cache
         )
         self.tokenizer = self._texts.tokenizer
-        self.totals = TextCounts()  # of all calls that were not given counts of their own
+        self.totals = TextCounts()  # all calls that have no counts of their own
 
     def score(
         self,

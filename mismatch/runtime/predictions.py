@@ -133,7 +133,7 @@ def _pandas_frame(frame: Any, values: dict[str, list[Any]]) -> Any:
     kinds = {
         "similarity_score": "float64",
         "threshold": "float64",
-        "is_match": "boolean",  # with a value for rows in error
+        "is_match": "boolean",  # it has a value for rows in error
         "logit": "float64",
     }
     columns = {

@@ -262,7 +262,7 @@ class Predictor:
         """Map N texts → (N, text_dim) embeddings of the text tower, not normalised. Raises for an
         empty one, and for what is no text.
 
-        Of a text over the context the beginning only is embedded, whatever `long_text` says.
+        Only the beginning of a text over the context is embedded, whatever `long_text` says.
         """
         return embed_texts(self.pipeline, texts)[:, : self.engine.text_dim]
 

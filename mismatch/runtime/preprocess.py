@@ -64,7 +64,7 @@ class Decoder(Protocol):
         """Return what `open_image` gives, and raise what it raises."""
 
 
-_decoder: Decoder | None = None  # of this process; see `decoded_by`
+_decoder: Decoder | None = None  # this process's; see `decoded_by`
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from mismatch.specs import ScoreSpec
 __all__ = ["read_score", "score_file", "weights_digest", "write_score"]
 
 CHECKPOINT = "mismatch.json"  # as training/checkpoint.py names it
-FORMAT_VERSION = 1  # of both
+FORMAT_VERSION = 1  # that of both files
 WEIGHTS = (".safetensors", ".bin", ".pt")  # how files of weights end
 
 
@@ -57,7 +57,7 @@ def weights_digest(folder: str | Path) -> str | None:
     try:
         path = score_file(folder)
         record = _record(path)
-    except (CheckpointError, OSError, ValueError):  # for the engine to put into words
+    except (CheckpointError, OSError, ValueError):  # the engine puts it into words
         return None
     contents = {name: value for name, value in record.items() if name not in ("score", SEAL)}
     if not contents.get("files"):  # the first versions wrote no hashes of the files

@@ -120,7 +120,7 @@ def _repeats_repetition(pattern: str) -> bool:
     """Return whether a group that holds a repetition without bound, or alternatives, is itself
     repeated without bound.
     """
-    open_groups: list[bool] = []  # of each group around here: whether repeating it is dangerous
+    open_groups: list[bool] = []  # whether repeating each group around here is dangerous
     position = 0
     while position < len(pattern):
         char = pattern[position]

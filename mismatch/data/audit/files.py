@@ -38,11 +38,11 @@ __all__ = ["MAX_PROBLEMS", "balance_advice", "size_advice", "validate_files"]
 # label, total, unit → what receives how many more are done
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
 Resolver = Callable[[str], str]  # an image as written → where it lies
-# to train on
+# rows to train on
 MIN_ROWS = 500
 GOOD_ROWS = 5_000
-MIN_SHARE = 0.2  # of the rarer label
-MAX_PROBLEMS = 50  # that are kept and shown, per file
+MIN_SHARE = 0.2  # the rarer label's
+MAX_PROBLEMS = 50  # kept and shown, per file
 
 
 def validate_files(  # noqa: PLR0913

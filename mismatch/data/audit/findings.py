@@ -34,7 +34,7 @@ __all__ = [
 SHOWN = 3  # lines in a message
 KEPT = 50  # lines in a report
 SAMPLE = 50_000  # rows whose texts are looked at for what gives labels away
-# of one image or text that stands oddly often: rows, times the mean, share of the rows
+# least rows, times the mean and share of the rows of an image or text that stands oddly often
 LEAST_USES = 20
 MORE_OFTEN = 10
 LEAST_SHARE = 0.001
@@ -104,12 +104,12 @@ class TextCheck:
         self._scripts: dict[str, _Lines] = {}
         self._longest = 0  # tokens
         self._uses: Counter[int] = Counter()
-        # of texts that repeat: the text and a line of it
+        # texts that repeat, each with a line of it
         self._example: dict[int, tuple[str, int]] = {}
         self._random = random.Random(0)
         self.sample: list[Sampled] = []
         self.blind: float | None = None  # AUROC of the texts alone, once `findings` has measured it
-        self.rows = 0  # with a label
+        self.rows = 0  # those that have a label
 
     def add(self, row: Row) -> None:
         """Look at a row that can be used."""
