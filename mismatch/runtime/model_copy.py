@@ -37,7 +37,7 @@ def copy_model(source: Path, target: Path) -> None:
     described = score_file(source)
     listed = read_json(described).get("files")
     names = set(listed) if isinstance(listed, dict) and listed else set(_all_files(source))
-    for name in sorted({described.name} | names | set(_beside(source))):
+    for name in sorted({described.name} | names | set(_plain_files(source))):
         _check_name(source, name)
         path = source / name
         copy = target / name
@@ -49,7 +49,7 @@ def copy_model(source: Path, target: Path) -> None:
             raise CheckpointError(f"{path} can't be copied: {reason(error)}") from error
 
 
-def _beside(folder: Path) -> Iterator[str]:
+def _plain_files(folder: Path) -> Iterator[str]:
     """Yield plain files in the folder itself that no list has to name."""
     for path in folder.iterdir():
         if (

@@ -78,7 +78,7 @@ class TitledImages:
         """
         self._untitled = Unmatched()
         self._imageless = Unmatched()
-        return self._beside() if self.titles is None else self._listed(self.titles)
+        return self._with_text_files() if self.titles is None else self._listed(self.titles)
 
     def digest(self) -> str:
         """Return a digest, in hex, of all that the rows say."""
@@ -124,7 +124,7 @@ class TitledImages:
             if alone:
                 self._untitled.add(_printable(name))
 
-    def _beside(self) -> Iterator[Row]:
+    def _with_text_files(self) -> Iterator[Row]:
         files = _files_below(self.folder)
         for stem, group in groupby(
             sorted(files, key=_stem_first), key=lambda name: os.path.splitext(name)[0]
