@@ -1,5 +1,5 @@
 """torch against onnxruntime in fp32 and int8: both backbones, both towers, one pair, and the whole
-job from CSV to CSV beside what people write today.
+job from CSV to CSV next to what people write today.
 
     python benchmarks/bench_engines.py --csv test.csv --image-base-path photos/ [--rows 384]
     [--distinct] [--json results.json]

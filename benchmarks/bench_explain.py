@@ -8,7 +8,7 @@ The rows have a column `kind` with match, hard_colour and hard_type (another col
 article), and each image a row that matches it. The wrong words of a mismatch are its colour words,
 or its article words, that the matching text lacks; a title's last word where the lexicon knows no
 article in it. No explanation uses the lexicon. For `--quickstart`, a folder that `mismatch
-quickstart` wrote, photos of its held-out combinations are drawn anew with titles of which two
+quickstart` wrote, photos of its held-out combinations are drawn again with titles of which two
 attributes are wrong.
 """
 
@@ -163,7 +163,7 @@ def wrong_words(lexicon: Lexicon, group: str, text: str, own: str) -> frozenset[
 
 
 def naming(cases: Sequence[Case]) -> dict[str, Any]:
-    """How often a wrong word is named, beside chance."""
+    """How often a wrong word is named, next to chance."""
     figures: dict[str, Any] = {
         "judged": len(cases),
         "named_words": mean(len(case.found.named) for case in cases),

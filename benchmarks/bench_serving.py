@@ -1,6 +1,6 @@
 """`mismatch serve` under load: CPU time a pair beside the batch predictor's, latency, memory, what
 becomes of three times the load, what it costs to decode in processes of their own, and how long a
-client waits beside eight hostile ones.
+client waits next to eight hostile ones.
 
     python benchmarks/bench_serving.py --csv test.csv --image-base-path photos/ [--model bundle]
     [--seconds 60] [--json results.json]
@@ -312,7 +312,7 @@ HOSTILE: dict[
 
 
 async def beside_hostile(server: Server, rows: Pairs, seconds: float) -> dict[str, Any]:
-    """One client alone, then beside eight that send a hostile picture each, again as soon as it is
+    """One client alone, then next to eight that send a hostile picture each, again as soon as it is
     answered.
     """
     alone, beside, answers = Load(), Load(), Load()
@@ -509,7 +509,7 @@ def report(results: dict[str, Any], clients: int) -> str:
     lines += ["", "| a client waits, ms | p50 | p95 | at most |", "|---|---|---|---|"]
     lines += [
         f"| {name} | {' | '.join(f'{value:.0f}' for value in waits[key])} |"
-        for name, key in (("alone", "alone_ms"), ("beside eight", "beside_ms"))
+        for name, key in (("alone", "alone_ms"), ("next to eight", "beside_ms"))
     ]
     lines.append(
         f"{waits['hostile_requests']} hostile requests were answered meanwhile;"

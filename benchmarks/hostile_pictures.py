@@ -1,4 +1,4 @@
-"""Small files that ask for a lot: what a stranger may send in place of a picture. Drawn here, for
+"""Small files that ask for a lot: what anyone may send in place of a picture. Drawn here, for
 tests and for `bench_serving.py`.
 """
 

@@ -29,7 +29,7 @@ import httpx
 
 IMAGES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 BASE64 = 4 / 3  # characters a byte
-SPARE = 2**16  # bytes of a request's body beside its images and texts
+SPARE = 2**16  # bytes of a request's body apart from its images and texts
 
 
 @dataclass(frozen=True)

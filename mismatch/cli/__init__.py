@@ -109,7 +109,7 @@ class LazyGroup(click.Group):
                 f"error: {error.format_message()}{_where_help_is(error)}",
                 getattr(error, "code", INPUT_EXIT),
             )
-        except OSError as error:  # of help or of the version, which click prints itself
+        except OSError as error:  # writing help or the version, which click does itself
             code = _say(f"error: {stream_error(error)}", INPUT_EXIT)
         settle(sys.stdout)
         sys.exit(code if isinstance(code, int) else 0)

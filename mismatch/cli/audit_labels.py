@@ -33,7 +33,7 @@ def command(model: str, rows: Path, output: Path, report: Path | None, **options
     the image).
 
     A model's own score on rows that it was trained on says little: it has learnt the wrong labels
-    too. So only its towers are used, heads are trained anew without each fold of images and their
+    too. So only its towers are used, heads are trained again without each fold of images and their
     texts, and a row is scored by heads that never saw it; the labels of the nearest pairs are asked
     as well. Adds rank, label_error_score, out_of_sample_probability, reason and status to the
     columns. Nothing is changed: look at the first rows, then decide.
@@ -45,7 +45,7 @@ def command(model: str, rows: Path, output: Path, report: Path | None, **options
     --top: Only the N most suspicious rows.  [default: all, those that can't be scored last]
     --folds: Parts of the images, each scored by a head that never saw it.
     --repeats: Times that this is done, with other folds.
-    --seed: Of the folds and the heads.
+    --seed: Seed of the folds and the heads.
     --cache: Folder of cached embeddings.  [default: the user's cache folder]
     """
     from mismatch.jobs.audit_labels import audit_labels

@@ -38,7 +38,7 @@ def command(
     --csv: Labelled rows that the model was not trained on; 50 to 500 will do.
     --output: Folder for the calibrated model.  [default: --model itself]
     --kind: auto: the best by cross-validated log-loss.
-    --objective: What the threshold, which has to be chosen anew, is best for.
+    --objective: What the threshold, which has to be chosen again, is best for.
         [default: as the stored one, else accuracy]
     """
     from mismatch.jobs.calibrate import calibrate

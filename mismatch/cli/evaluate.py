@@ -53,7 +53,7 @@ def command(model: str, rows: Path, report: Path | None, as_json: bool, **option
     --stress-rows: Matched rows that --stress draws.
     --brand-column: Column with the brand that --stress removes from the text.
         [default: a capitalised first word]
-    --seed: Of what --stress draws.
+    --seed: Seed of what --stress draws.
     --report: Folder for report.html (needs the extra [report]), report.json and predictions.csv.
     --json: Print the figures as JSON.
     """

@@ -78,12 +78,12 @@ def command(
     """
     from mismatch.jobs.explain_rows import explain_pair, explain_rows
 
-    one = image is not None or text is not None
-    if one == (rows is not None):
+    is_pair = image is not None or text is not None
+    if is_pair == (rows is not None):
         raise click.UsageError(
             "give either --image and --text for one pair, or --csv for the worst rows of a file"
         )
-    if one:
+    if is_pair:
         image_and_text = check_pair(image, text, options)
         del options["worst"]
         pair = explain_pair(model, *image_and_text, slice_value=slice_value, **options)
@@ -91,13 +91,13 @@ def command(
     else:
         check_rows(slice_value)
         result = explain_rows(model, rows, **options)
-        found = [(row.line, row.explanation) for row in result.explanations]
-        _show(found, result.to_dict()["explanations"] if as_json else None)
+        explanations = [(row.line, row.explanation) for row in result.explanations]
+        _show(explanations, result.to_dict()["explanations"] if as_json else None)
     if options["output"] is not None:
         click.echo(f"written to {options['output']}", err=True)
 
 
-def _show(found: Sequence[tuple[int | None, Explanation]], data: Any) -> None:
+def _show(explanations: Sequence[tuple[int | None, Explanation]], data: Any) -> None:
     """Print explanations: as JSON, where there is `data`, or for people."""
     if data is not None:
         echo_json(data)
@@ -105,5 +105,8 @@ def _show(found: Sequence[tuple[int | None, Explanation]], data: Any) -> None:
     from mismatch.reports.explanation_lines import explanation_lines
 
     colour = sys.stdout.isatty()
-    texts = ["\n".join(explanation_lines(one, colour=colour, line=line)) for line, one in found]
-    click.echo("\n\n".join(texts), nl=bool(found))
+    texts = [
+        "\n".join(explanation_lines(explanation, colour=colour, line=line))
+        for line, explanation in explanations
+    ]
+    click.echo("\n\n".join(texts), nl=bool(explanations))

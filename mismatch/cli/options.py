@@ -167,7 +167,7 @@ def fitting_options(min_rows: int, seed_help: str) -> tuple[click.Parameter, ...
     return described(
         f"""
         --min-rows: Fewer labelled rows are refused.
-        --level: Of the intervals.
+        --level: Level of the intervals.
         --seed: {seed_help}
         --dry-run: Show all, store nothing.
         --json: Print the result as JSON.

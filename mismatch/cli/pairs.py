@@ -25,8 +25,8 @@ PLAIN = {
     """
     --image: One image; goes with --text.
     --text: One text; goes with --image.
-    --slice-value: Of one pair, in the column by which the model has thresholds; rows have the
-        column.
+    --slice-value: One pair's value in the column by which the model has thresholds; rows have
+        the column.
     """,
     option("--image", PATH),
     option("--text"),

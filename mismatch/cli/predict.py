@@ -59,7 +59,7 @@ def command(
     Options:
     --csv: Rows image_path,text; also TSV, JSONL, Parquet, a datasets folder. A path, or a URL:
         s3://, gs://, abfs://.
-    --images: Folder of images; --titles says what they show, or a .txt beside each.
+    --images: Folder of images; --titles says what they show, or a .txt next to each.
     --titles: CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below
         --images.
     --output: Table to write: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any
@@ -74,12 +74,12 @@ def command(
     --top: Only the N rows that --sort score puts first, which it implies.
     --keep-columns: Copy the CSV's other columns behind the scores, a `status` as `input_status`.
     """
-    one = image is not None or text is not None
-    if (one, rows is not None, options["images"] is not None).count(True) != 1:
+    is_pair = image is not None or text is not None
+    if (is_pair, rows is not None, options["images"] is not None).count(True) != 1:
         raise click.UsageError(
             "give either --image and --text for one pair, or --csv or --images for many"
         )
-    if one:
+    if is_pair:
         _check(output, options)
         pair = check_pair(image, text, options)
         _predict_pair(model, pair, slice_value, options)

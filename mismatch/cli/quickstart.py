@@ -26,7 +26,7 @@ def command(dir: Path, seed: int) -> None:  # noqa: A002 (the option's name)
 
     Options:
     --dir: Folder to write everything to.
-    --seed: Of the drawings, the split and the training.
+    --seed: Seed of the drawings, the split and the training.
     """
     from mismatch.jobs.quickstart import quickstart
 

@@ -36,7 +36,7 @@ def command(also: tuple[str, ...], **options: Any) -> None:
 
     Pairs of several requests are scored together. Bearer tokens, by comma, in
     MISMATCH_SERVE_TOKENS, and names for --allow-host in MISMATCH_SERVE_HOSTS. SIGTERM finishes what
-    was accepted; SIGHUP loads the models anew without losing a request.
+    was accepted; SIGHUP loads the models again without losing a request.
 
     Options:
     --model: Folder of a trained model or an ONNX bundle, or FAMILY:MODEL.
@@ -50,7 +50,7 @@ def command(also: tuple[str, ...], **options: Any) -> None:
     --max-wait: That a pair may be expected to wait; beyond it likewise.  [default: 5]
     --deadline: Until a request is given up with 504.  [default: 30]
     --allow-host: Name by which it may be asked, as match.example.com; may be repeated. See README.
-    --reload: Let POST /v1/reload load the models anew; SIGHUP always does.
+    --reload: Let POST /v1/reload load the models again; SIGHUP always does.
     """
     from mismatch.jobs.serve import serve
 

@@ -38,7 +38,7 @@ def _fractions(word: str) -> tuple[float, ...]:
 def command(rows: Path, as_json: bool, **options: Any) -> None:
     """Split a file of rows image_path,text[,label] into train.csv, val.csv and test.csv.
 
-    Rows of one image, or of near-duplicate images (encoded or scaled anew), never stand on two
+    Rows of one image, or of near-duplicate images (encoded or scaled again), never stand on two
     sides; labels are spread evenly. All columns are kept. Rows that can't be used, as their image
     can't be read, go to rejected.csv with the reason, their line and what stands there. Exit 0:
     done; 2: nothing was written.

@@ -57,14 +57,14 @@ def command(model: str, rows: Path, as_json: bool, **options: Any) -> None:
 
     Options:
     --csv: Labelled rows that the model was not trained on.
-    --objective: What is best; f1: of the matches.  [default: accuracy]
-    --cost-miss: Of --objective cost: a mismatch that passes as a match.
-    --cost-false-alarm: Of --objective cost: a match that is called a mismatch.
-    --target-precision: Instead: of what is called a mismatch (--target-of), a share of P is one.
-    --target-recall: Instead: of all mismatches (--target-of), a share of R is called so.
+    --objective: What is best; f1 is that of the matches.  [default: accuracy]
+    --cost-miss: For --objective cost: cost of a mismatch that passes as a match.
+    --cost-false-alarm: For --objective cost: cost of a match that is called a mismatch.
+    --target-precision: Instead: reach precision P for mismatches (--target-of).
+    --target-recall: Instead: reach recall R for mismatches (--target-of).
     --target-of: Whose precision or recall is meant.
     --max-missed: Instead: at most a share A of all mismatches passes, with --confidence.
-    --confidence: Of --max-missed.
+    --confidence: Confidence of --max-missed.
     --thresholds: Scores to show a line for.  [default: about twenty, of a round step]
     --slice: Thresholds of their own for values of this column that have thirty rows and more.
     --shrinkage: Rows at which a slice's own and the common threshold weigh the same.

@@ -34,7 +34,7 @@ def command(rows: tuple[Path, ...], as_json: bool, strict: bool, **options: Any)
 
     Columns, labels, texts, and every image, which is really decoded; repeated and contradictory
     rows; HTML, garbled and boilerplate texts, other scripts; animated, very long or small images;
-    images and texts in two files. With the extra [audit] also near-duplicate images, in one file or
+    images and texts in two files. The extra [audit] adds near-duplicate images, in one file or
     in two of them (then a test tells less than it seems), and whether texts alone, or images alone,
     tell the labels.
 

@@ -53,7 +53,7 @@ def described(text: str, *params: click.Parameter) -> tuple[click.Parameter, ...
     """Return parameters with the help that a text has for each."""
     _, *parts = ENTRY.split(inspect.cleandoc(text))
     for name, words in zip(parts[::2], parts[1::2], strict=True):
-        [param] = [one for one in params if f"--{name}" in one.opts]
+        [param] = [option for option in params if f"--{name}" in option.opts]
         if not isinstance(param, click.Option) or param.help:
             raise TypeError(f"--{name} is described already")
         param.help = DEFAULT.sub(r"  \1", " ".join(words.split()))

@@ -133,8 +133,8 @@ _TEMPLATES: list[Callable[[str, str, str, str, str], str]] = [
 
 # --- rows
 
-HELD_OUT = 1 / 7  # of the combinations: a third of these for validation, the rest for the test
-ONE_ATTRIBUTE = 0.6  # of the mismatches: everything fits but one attribute
+HELD_OUT = 1 / 7  # share of the combinations: a third for validation, the rest for the test
+ONE_ATTRIBUTE = 0.6  # share of the mismatches in which everything fits but one attribute
 
 
 @dataclass(frozen=True)
@@ -299,12 +299,14 @@ def _other(
                 for value in values
                 if value != combination[place]
             ]
-            if found := [c for c in near if c in preferred] or [c for c in near if c in allowed]:
-                return kind, _choose(found, rng)
+            choices = [other for other in near if other in preferred]
+            choices = choices or [other for other in near if other in allowed]
+            if choices:
+                return kind, _choose(choices, rng)
     return "random", _choose(sorted(preferred - {combination}), rng)
 
 
-# in Combination's order
+# Combination's order
 _ATTRIBUTES: list[tuple[Kind, Sequence[Any]]] = [
     ("article", ARTICLES),
     ("colour", COLOURS),

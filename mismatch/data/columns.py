@@ -119,7 +119,8 @@ class Columns:
         """
         if self.multi_image is None:
             return [image_path]
-        return [path for part in image_path.split(SEPARATOR) if (path := part.strip())]
+        paths = (part.strip() for part in image_path.split(SEPARATOR))
+        return [path for path in paths if path]
 
     def path_problem(self, image_path: str) -> str | None:
         """Return why a row's image can't be taken from where it is said to lie, or None."""
@@ -129,9 +130,8 @@ class Columns:
         if not paths:
             return "the image_path is empty"
         if isinstance(self._home, Remote):
-            return next(
-                (problem for path in paths if (problem := _unlocated(self._home, path))), None
-            )
+            problems = (_unlocated(self._home, path) for path in paths)
+            return next((problem for problem in problems if problem), None)
         if not self.inside:
             return None
         outside = next((path for path in paths if self._confined.leaves(path)), None)
@@ -143,12 +143,12 @@ def parse_label(value: str, columns: Columns | None = None) -> int:
     for anything else.
     """
     labels = LABELS if columns is None else columns.labels
-    said = value.strip()
-    label = labels.get(said.lower())
-    if label is None and not said:
+    written = value.strip()
+    label = labels.get(written.lower())
+    if label is None and not written:
         raise LabelError(f"the label is empty; {' or '.join(labels)} is needed")
     if label is None and labels == LABELS:
-        named = NAMED.get(said.lower())
+        named = NAMED.get(written.lower())
         hint = f"; the label map {named} reads it" if named else ""
         raise LabelError(
             f"label {value!r} is neither 0 nor 1 (1 = the text describes the image){hint}"
@@ -201,13 +201,13 @@ def _label_map(text: str) -> dict[str, int]:
         if len(names) == 2 and "=" not in text
         else [(name, value) for name, _, value in equals]
     )
-    found = {name.strip().lower(): LABELS.get(value.strip(), -1) for name, value in pairs}
-    if set(found.values()) != {0, 1} or "" in found or len(found) < len(pairs):
+    labels = {name.strip().lower(): LABELS.get(value.strip(), -1) for name, value in pairs}
+    if set(labels.values()) != {0, 1} or "" in labels or len(labels) < len(pairs):
         raise InputError(
             f"`label_map` {text!r} is not understood; write NAME=1,NAME=0 as in match=1,mismatch=0,"
             " or match/mismatch for short"
         )
-    return found
+    return labels
 
 
 def _unlocated(base: Remote, path: str) -> str | None:

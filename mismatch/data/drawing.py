@@ -207,8 +207,8 @@ class _Style(NamedTuple):
     base: Floats  # (3,) RGB, 0..1
     second: Floats  # (3,) RGB, 0..1, stripes, dots and checks
     pattern: str
-    period: float  # of the pattern, in halves of a piece
-    slant: float  # radians, of the pattern
+    period: float  # the pattern's, in halves of a piece
+    slant: float  # radians, the pattern's
     material: int  # index of the texture: 0 matt, 1 woven, 2 glossy
 
 

@@ -85,13 +85,13 @@ class Lexicon:
                     ' ["blue, navy", "red"]'
                 )
             self.families[kind] = [_words(family) for family in families]
-        self._known: dict[str, tuple[str, int]] = {}
+        self._classes: dict[str, tuple[str, int]] = {}
         for kind, parts in self.families.items():
             for number, family in enumerate(parts):
                 for word in family:
-                    self._known.setdefault(word, (kind, number))
+                    self._classes.setdefault(word, (kind, number))
         # "navy blue" before "navy"
-        words = sorted(self._known, key=lambda word: (-len(word), word))
+        words = sorted(self._classes, key=lambda word: (-len(word), word))
         any_of = "|".join(re.escape(word).replace(r"\ ", "[ -]") for word in words)
         self._pattern = re.compile(rf"(?<![\w-])(?:{any_of})(?![\w-])", re.IGNORECASE)
 
@@ -99,38 +99,34 @@ class Lexicon:
         """Find the words of the lexicon, whole ones only, from left to right; where two overlap,
         the longer.
         """
-        return [
-            Found(match.start(), match.end(), *self._known[word], word)
-            for match in self._pattern.finditer(text)
-            if (
-                word := (
-                    match[0].lower()
-                    if match[0].lower() in self._known
-                    else match[0].lower().replace("-", " ")
-                )
-            )
-            in self._known
-        ]
+        terms = []
+        for match in self._pattern.finditer(text):
+            word = match[0].lower()
+            if word not in self._classes:
+                word = word.replace("-", " ")
+            if word in self._classes:
+                terms.append(Found(match.start(), match.end(), *self._classes[word], word))
+        return terms
 
-    def alternatives(self, found: Found) -> Iterator[str]:
+    def alternatives(self, term: Found) -> Iterator[str]:
         """Yield words of the same class that name something else, one family after the other."""
-        for number, family in enumerate(self.families[found.kind]):
-            if number != found.family:
+        for number, family in enumerate(self.families[term.kind]):
+            if number != term.family:
                 yield from family
 
-    def family_of(self, found: Found) -> list[str]:
+    def family_of(self, term: Found) -> list[str]:
         """Return the words that may name the same thing."""
-        return self.families[found.kind][found.family]
+        return self.families[term.kind][term.family]
 
 
-def exchange(text: str, found: Found, word: str) -> str:
-    """Put another word in place of `found`, spelt as that was: Red → Blue, RED → BLUE."""
-    old = text[found.start : found.end]
+def exchange(text: str, term: Found, word: str) -> str:
+    """Put another word in place of `term`, spelt as that was: Red → Blue, RED → BLUE."""
+    old = text[term.start : term.end]
     if old.isupper() and len(old) > 1:
         word = word.upper()
     elif old[:1].isupper():
         word = word.title() if " " in word else word[:1].upper() + word[1:]
-    return text[: found.start] + word + text[found.end :]
+    return text[: term.start] + word + text[term.end :]
 
 
 def _words(family: str) -> list[str]:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Fingerprint", "fingerprint", "fingerprint_images", "groups_of", "near_duplicate_groups"]
 
-# On 7,031 product photos: pictures encoded again (JPEG 30 to 95, WebP 60, half and double size) are
-# at most 6 bits and 4 levels away, and different articles or colours with hashes as near at least
-# 11 levels. A crop of 3 % moves edges by 9 levels on average, so it is not told from another
-# article.
-BITS = 7  # of the 64 in the hash that may differ; with 8 bands of 8 bits, one band is equal then
-LEVELS = 7  # of 255, by which any of the 8 x 8 x 3 means may differ
+# Measured on 7,031 product photos: pictures encoded again (JPEG 30 to 95, WebP 60, half and double
+# size) are at most 6 bits and 4 levels away, and different articles or colours with hashes as near
+# at least 11 levels. A crop of 3 % moves edges by 9 levels on average, so it is not told from
+# another article.
+BITS = 7  # so many of the hash's 64 may differ; one of its 8 bands of 8 bits is equal then
+LEVELS = 7  # any of the 8 x 8 x 3 means may differ by so many of 255
 THUMB = 8  # pixels a side
 
 Source = TypeVar("Source")
@@ -82,12 +82,12 @@ def near_duplicate_groups(prints: Sequence[Fingerprint | None]) -> list[int]:
     Images are in one group if a chain of near-duplicates joins them. Memory grows with the images,
     not with their pairs.
     """
-    known = [at for at, made in enumerate(prints) if made is not None]
+    fingerprinted = [i for i, made in enumerate(prints) if made is not None]
     hashes = np.array([made.hash for made in prints if made is not None], np.uint64)
     thumbs = np.frombuffer(
         b"".join(made.thumb for made in prints if made is not None), np.uint8
-    ).reshape(len(known), THUMB * THUMB * 3)
-    pairs = ((known[a], known[b]) for a, b in _near(hashes, thumbs))
+    ).reshape(len(fingerprinted), THUMB * THUMB * 3)
+    pairs = ((fingerprinted[a], fingerprinted[b]) for a, b in _near(hashes, thumbs))
     return groups_of(len(prints), pairs)
 
 
@@ -97,23 +97,23 @@ def groups_of(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     """
     parent = list(range(count))
 
-    def root(at: int) -> int:
-        while parent[at] != at:
-            parent[at] = parent[parent[at]]
-            at = parent[at]
-        return at
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
 
     for a, b in pairs:
         first, second = sorted((root(a), root(b)))
         parent[second] = first
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(at), len(numbers)) for at in range(count)]
+    return [numbers.setdefault(root(node), len(numbers)) for node in range(count)]
 
 
 def _near(hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
     """Yield pairs of near-duplicates, each at least once."""
     first = _first_of_equals(hashes, thumbs)
-    yield from ((at, int(other)) for at, other in enumerate(first) if at != other)
+    yield from ((i, int(other)) for i, other in enumerate(first) if i != other)
     distinct = np.unique(first)
     for band in range(8):
         keys = (hashes[distinct] >> np.uint64(8 * band)) & np.uint64(255)
@@ -130,16 +130,16 @@ def _first_of_equals(hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> N
     # (N, 200)
     rows = np.concatenate([hashes[:, None].view(np.uint8).reshape(len(hashes), 8), thumbs], axis=1)
     seen: dict[bytes, int] = {}
-    return np.array([seen.setdefault(row.tobytes(), at) for at, row in enumerate(rows)], np.int64)
+    return np.array([seen.setdefault(row.tobytes(), i) for i, row in enumerate(rows)], np.int64)
 
 
 def _near_in(
     bucket: NDArray[np.int64], hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]
 ) -> Iterator[tuple[int, int]]:
     """Yield the pairs of one bucket."""
-    for at in range(len(bucket) - 1):
-        rest = bucket[at + 1 :]
-        rest = rest[np.bitwise_count(hashes[rest] ^ hashes[bucket[at]]) <= BITS]
+    for position in range(len(bucket) - 1):
+        rest = bucket[position + 1 :]
+        rest = rest[np.bitwise_count(hashes[rest] ^ hashes[bucket[position]]) <= BITS]
         if len(rest):
-            apart = np.abs(thumbs[rest].astype(np.int16) - thumbs[bucket[at]]).max(1)
-            yield from ((int(bucket[at]), int(other)) for other in rest[apart <= LEVELS])
+            apart = np.abs(thumbs[rest].astype(np.int16) - thumbs[bucket[position]]).max(1)
+            yield from ((int(bucket[position]), int(other)) for other in rest[apart <= LEVELS])

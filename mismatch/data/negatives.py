@@ -52,7 +52,7 @@ class Negatives:
 
     def counts(self) -> dict[str, int]:
         """Count them by kind."""
-        counted = Counter(one.kind for one in self.made)
+        counted = Counter(mismatch.kind for mismatch in self.made)
         return {kind: counted[kind] for kind in KINDS if counted[kind]}
 
 
@@ -90,7 +90,7 @@ def make_negatives(
     for turn in range(per_positive):
         result.made += maker.round(shares, neighbours or by_words, turn)
         result.missing += maker.left
-    result.made.sort(key=lambda one: one.row)
+    result.made.sort(key=lambda mismatch: mismatch.row)
     result.missing.sort()
     return result
 
@@ -106,8 +106,8 @@ class _Maker:
         self.lexicon = lexicon
         self.random = np.random.default_rng(seed)
         self.words = [_content(text) for text in texts]
-        self.found = [lexicon.find(text) for text in texts]
-        self.uses = Counter(found.word for row in self.found for found in row)
+        self.terms = [lexicon.find(text) for text in texts]
+        self.uses = Counter(term.word for row in self.terms for term in row)
         self.taken: list[set[str]] = [set() for _ in texts]  # texts that a row has as mismatches
         self.of_image: dict[int, set[int]] = defaultdict(set)
         for row, image in enumerate(images):
@@ -129,13 +129,14 @@ class _Maker:
         hard += [row for row in attribute if row not in made]
         yield from (self._take(Made(row, text, "attribute")) for row, text in sorted(made.items()))
         pool = [*hard, *plain]  # whose texts are given away, each once
-        given = self._hard(hard, pool, neighbours)
+        assigned = self._hard(hard, pool, neighbours)
         yield from (
-            self._take(Made(row, self.texts[other], "hard")) for row, other in sorted(given.items())
+            self._take(Made(row, self.texts[other], "hard"))
+            for row, other in sorted(assigned.items())
         )
-        used = set(given.values())
+        used = set(assigned.values())
         others = self._exchange(
-            [row for row in pool if row not in given], [row for row in pool if row not in used]
+            [row for row in pool if row not in assigned], [row for row in pool if row not in used]
         )
         self.left = sorted(row for row, other in others.items() if other is None)
         yield from (
@@ -155,23 +156,29 @@ class _Maker:
         if self.images[row] == self.images[other] or self.texts[other] in self.taken[row]:
             return True
         return any(
-            self._same(own, self.words[other], self.found[mine], self.found[other])
-            for mine, own in self._own(row)
+            self._same(words, self.words[other], self.terms[mine], self.terms[other])
+            for mine, words in self._image_texts(row)
         )
 
-    def _own(self, row: int) -> Iterator[tuple[int, frozenset[str]]]:
+    def _image_texts(self, row: int) -> Iterator[tuple[int, frozenset[str]]]:
         """Return the texts of the row's image, each with its words."""
         return ((mine, self.words[mine]) for mine in self.of_image[self.images[row]])
 
     def _same(
-        self, own: frozenset[str], other: frozenset[str], mine: list[Found], theirs: list[Found]
+        self,
+        words: frozenset[str],
+        other_words: frozenset[str],
+        mine: list[Found],
+        theirs: list[Found],
     ) -> bool:
         """Guard against paraphrases: return whether one says no more than the other, or much of the
         same without an attribute that differs.
         """
-        if own <= other or other <= own:
+        if words <= other_words or other_words <= words:
             return True
-        return len(own & other) >= ALIKE * len(own | other) and not _contradict(mine, theirs)
+        return len(words & other_words) >= ALIKE * len(words | other_words) and not _contradict(
+            mine, theirs
+        )
 
     # --- attribute: words are exchanged among rows
 
@@ -187,8 +194,8 @@ class _Maker:
             buckets: dict[tuple[str, str], list[tuple[int, Found]]] = defaultdict(list)
             for row in rows:
                 if row not in made and turn < len(choices[row]):
-                    found = choices[row][turn]
-                    buckets[found.kind, self._article(row, found)].append((row, found))
+                    term = choices[row][turn]
+                    buckets[term.kind, self._article(row, term)].append((row, term))
             rest: dict[str, list[tuple[int, Found]]] = defaultdict(list)
             for (kind, _), members in sorted(buckets.items()):
                 rest[kind] += self._swap(members, made)
@@ -197,9 +204,9 @@ class _Maker:
         for row in rows:
             if row not in made:
                 any(
-                    self._edit(row, found, word, made)
-                    for found in choices[row]
-                    for word in self._drawn(found)
+                    self._edit(row, term, word, made)
+                    for term in choices[row]
+                    for word in self._drawn(term)
                 )
         return made
 
@@ -207,63 +214,64 @@ class _Maker:
         """Return words of the row to exchange, in an order of its own; the article only where there
         is nothing else.
         """
-        found = [found for found in self.found[row] if found.kind != "article"] or self.found[row]
-        return [found[int(at)] for at in self.random.permutation(len(found))]
+        terms = [term for term in self.terms[row] if term.kind != "article"] or self.terms[row]
+        return [terms[int(i)] for i in self.random.permutation(len(terms))]
 
     def _article(self, row: int, but: Found) -> str:
         return next(
-            (found.word for found in self.found[row] if found.kind == "article" and found != but),
-            "",
+            (term.word for term in self.terms[row] if term.kind == "article" and term != but), ""
         )
 
-    def _drawn(self, found: Found) -> Iterator[str]:
+    def _drawn(self, term: Found) -> Iterator[str]:
         """Yield ten words of other families, as often as the rows use them, so that none of them
         tells a mismatch by itself; where they use none, any.
         """
-        words = list(self.lexicon.alternatives(found))
+        words = list(self.lexicon.alternatives(term))
         uses = np.array([self.uses[word] for word in words], float)
         if not words:
             return
         weights = uses / uses.sum() if uses.any() else None
-        for at in self.random.choice(len(words), size=10, p=weights):
-            yield words[int(at)]
+        for i in self.random.choice(len(words), size=10, p=weights):
+            yield words[int(i)]
 
     def _swap(
         self, members: list[tuple[int, Found]], made: dict[int, str]
     ) -> list[tuple[int, Found]]:
         """Exchange the words of pairs of rows; return those that found no partner."""
         waiting: list[tuple[int, Found]] = []
-        for row, found in members:
-            for at, (other, theirs) in enumerate(
+        for row, term in members:
+            for place, (other, theirs) in enumerate(
                 waiting[-TRIES:], start=max(0, len(waiting) - TRIES)
             ):
-                if theirs.family != found.family and self._edit(row, found, theirs.word, made):
-                    if self._edit(other, theirs, found.word, made):
-                        del waiting[at]
+                if theirs.family != term.family and self._edit(row, term, theirs.word, made):
+                    if self._edit(other, theirs, term.word, made):
+                        del waiting[place]
                         break
                     del made[row]
             else:
-                waiting.append((row, found))
+                waiting.append((row, term))
         return waiting
 
-    def _edit(self, row: int, found: Found, word: str, made: dict[int, str]) -> bool:
+    def _edit(self, row: int, term: Found, word: str, made: dict[int, str]) -> bool:
         """Exchange the word, unless the new text fits the image: the image has it, or a word of
         that family stands in it elsewhere.
         """
-        text = exchange(self.texts[row], found, word)
+        text = exchange(self.texts[row], term, word)
         after = self.lexicon.find(text)
-        new = [other for other in after if other.start == found.start and other.kind == found.kind]
+        new = [other for other in after if other.start == term.start and other.kind == term.kind]
         if (
             not new
             or any(
-                other.kind == found.kind and other.family == new[0].family
-                for other in self.found[row]
+                other.kind == term.kind and other.family == new[0].family
+                for other in self.terms[row]
             )
             or text in self.taken[row]
         ):
             return False
         words = _content(text)
-        if any(words <= own or own <= words for _, own in self._own(row)):
+        if any(
+            words <= text_words or text_words <= words for _, text_words in self._image_texts(row)
+        ):
             return False
         made[row] = text
         return True
@@ -272,7 +280,7 @@ class _Maker:
 
     def _hard(self, rows: list[int], pool: list[int], neighbours: Neighbours) -> dict[int, int]:
         """Return for each row the nearest text that doesn't fit and that nobody has yet."""
-        given: dict[int, int] = {}
+        assigned: dict[int, int] = {}
         free = set(pool)
         wanted = set(rows)
         for start in range(0, len(pool), BLOCK):
@@ -283,36 +291,27 @@ class _Maker:
                 [self.texts[row] for row in block], min(NEIGHBOURS, len(block) - 1)
             )
             for row, near in zip(block, nearest, strict=True):
-                if (
-                    row in wanted
-                    and (
-                        other := next(
-                            (
-                                block[at]
-                                for at in near
-                                if block[at] in free and not self._fits(row, block[at])
-                            ),
-                            None,
-                        )
-                    )
-                    is not None
-                ):
-                    given[row] = other
+                if row not in wanted:
+                    continue
+                candidates = (block[i] for i in near if block[i] in free)
+                other = next((text for text in candidates if not self._fits(row, text)), None)
+                if other is not None:
+                    assigned[row] = other
                     free.discard(other)
-        return given
+        return assigned
 
     def _exchange(self, rows: list[int], texts: list[int]) -> dict[int, int | None]:
         """Give each row another row's text, each text once: drawn, then mended where one fits by
         changing places with a third.
         """
-        drawn = [texts[at] for at in self.random.permutation(len(texts))]
+        drawn = [texts[i] for i in self.random.permutation(len(texts))]
         result: dict[int, int | None] = dict(zip(rows, drawn, strict=True))
         for row in rows:
             mine = result[row]
             if mine is None or not self._fits(row, mine):
                 continue
-            for at in self.random.integers(len(rows), size=TRIES):
-                third = rows[int(at)]
+            for i in self.random.integers(len(rows), size=TRIES):
+                third = rows[int(i)]
                 theirs = result[third]
                 if (
                     theirs is not None
@@ -347,7 +346,7 @@ def nearest(similarities: Iterator[Any], count: int) -> NDArray[np.int64]:
     """Return (N, count) numbers from blocks of rows of an (N, N) matrix of similarities, dense or
     sparse; nothing is its own neighbour.
     """
-    found = []
+    neighbours = []
     start = 0
     for block in similarities:
         dense = np.array(block.toarray() if hasattr(block, "toarray") else block, np.float32)
@@ -358,9 +357,9 @@ def nearest(similarities: Iterator[Any], count: int) -> NDArray[np.int64]:
             else np.argsort(-dense, axis=1)[:, :count]
         )
         order = np.lexsort((best, -np.take_along_axis(dense, best, 1)), axis=1)
-        found.append(np.take_along_axis(best, order, 1))
+        neighbours.append(np.take_along_axis(best, order, 1))
         start += len(dense)
-    return np.concatenate(found).astype(np.int64)
+    return np.concatenate(neighbours).astype(np.int64)
 
 
 def _content(text: str) -> frozenset[str]:
@@ -377,8 +376,8 @@ def _contradict(mine: Sequence[Found], theirs: Sequence[Found]) -> bool:
     """Return whether both name an attribute of one class, and none of it the same."""
     ours = defaultdict(set)
     others = defaultdict(set)
-    for found in mine:
-        ours[found.kind].add(found.family)
-    for found in theirs:
-        others[found.kind].add(found.family)
+    for term in mine:
+        ours[term.kind].add(term.family)
+    for term in theirs:
+        others[term.kind].add(term.family)
     return any(ours[kind].isdisjoint(others[kind]) for kind in ours.keys() & others.keys())

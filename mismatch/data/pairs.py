@@ -68,10 +68,10 @@ def read_header(
     aliases: bool = False,
 ) -> list[str]:
     """Return the names of the columns, as rows have them; InputError where a needed one is missing.
-    With `aliases`, usual names stand for needed ones: file, title.
+    `aliases`: usual names stand for needed ones: file, title.
 
-    Of JSONL, the keys of the first hundred objects; of Parquet and datasets, those columns that
-    don't hold bytes.
+    JSONL has the keys of its first hundred objects as columns; Parquet and datasets those columns
+    that don't hold bytes.
     """
     reading = Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases)
     kind = kind_of(path)
@@ -132,12 +132,12 @@ def usable_rows(
     unusable = _Unusable()
     is_empty = True
     for row in read_rows(path, require_label=require_label, columns=columns):
-        for one in one_image_each(row, columns):
+        for image_row in one_image_each(row, columns):
             is_empty = False
-            if one.problem:
-                unusable.add(one)
+            if image_row.problem:
+                unusable.add(image_row)
             if not unusable.count:
-                yield one
+                yield image_row
     if is_empty:
         raise InputError(f"{path}: there are no rows under the header; nothing to do")
     if unusable.count:
@@ -164,9 +164,8 @@ def all_columns(
 
 def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
     """Yield a row of several images as a row for each, with the row's label where it holds for each
-    of them. Of rows that match by all their images, it is that they match; of rows that match by
-    their best one, that they don't. The other label is that of one image, and which one is not
-    known: a problem.
+    of them: a match where rows match by all their images, a mismatch where they match by their best
+    one. The other label is that of one image, and which one is not known: a problem.
     """
     images = columns.images(row.image_path)
     if columns.multi_image is None or len(images) < 2 or row.problem:
@@ -191,7 +190,7 @@ def training_problem(row: Row, columns: Columns) -> str | None:
     its images it is about.
     """
     return row.problem or next(
-        (one.problem for one in one_image_each(row, columns) if one.problem), None
+        (image_row.problem for image_row in one_image_each(row, columns) if image_row.problem), None
     )
 
 
@@ -265,19 +264,16 @@ def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
     object is not read for it, its ETag stands for what it holds (`Remote.version`).
     """
     path = located(path)
-    digest = hashlib.sha256(
-        (
-            path.version()
-            if isinstance(path, Remote)
-            else "".join(map(sha256_file, rows_files(path)))
-        ).encode()
+    if isinstance(path, Remote):
+        content = path.version()
+    else:
+        content = "".join(map(sha256_file, rows_files(path)))
+    digest = hashlib.sha256(content.encode())
+    reading = Columns(
+        columns.image, columns.text, columns.label, columns.label_map, columns.multi_image
     )
-    if (
-        said := Columns(
-            columns.image, columns.text, columns.label, columns.label_map, columns.multi_image
-        )
-    ) != PLAIN:
-        digest.update(repr(said).encode())
+    if reading != PLAIN:
+        digest.update(repr(reading).encode())
     return digest.hexdigest()
 
 

@@ -51,9 +51,9 @@ class Row(NamedTuple):
     problem: str | None = None  # why this row can't be used
     # whether its fields can be told apart: as many as the header has, and no NUL byte
     intact: bool = True
-    # of a row with a problem the text that stands in the file; none in Parquet and datasets
+    # the text that stands in the file, where a row has a problem; none in Parquet and datasets
     raw: str = ""
-    only_label: bool = False  # of a row with a problem: whether nothing but its label is wrong
+    only_label: bool = False  # whether nothing but its label is wrong
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Reading:
 
     path: str | Path | Remote
     columns: Columns
-    needed: tuple[str, ...]  # of COLUMNS
+    needed: tuple[str, ...]  # some of COLUMNS
     fault: Fault
     aliases: bool = False  # whether usual names stand for needed ones: file, title
     # whether the first byte that is not UTF-8 is a fault where it is met; else it has been said
@@ -89,8 +89,8 @@ class Reading:
         if missing := [name for name in self.needed if name not in names]:
             asked = [self.columns.asked(name) for name in missing]
             words = ", ".join(
-                repr(said) if said == name else f"{said!r} (`{OPTIONS[name]}`)"
-                for said, name in zip(asked, missing, strict=True)
+                repr(column) if column == name else f"{column!r} (`{OPTIONS[name]}`)"
+                for column, name in zip(asked, missing, strict=True)
             )
             what = (
                 f"column{'s' * (len(missing) > 1)} {words} {'are' if len(missing) > 1 else 'is'}"
@@ -107,10 +107,10 @@ class Reading:
         text = columns.get("text", "")
         label = None
         if "label" in present:
-            said = columns.get("label", "")
-            label = self.columns.labels.get(said)
+            written = columns.get("label", "")
+            label = self.columns.labels.get(written)
             if label is None:
-                label = self.columns.labels.get(said.strip().lower())
+                label = self.columns.labels.get(written.strip().lower())
         only_label = False
         bad_label = label is None and "label" in present
         if bad_label or not (image_path.strip() and text.strip()):
@@ -209,24 +209,26 @@ def _renamed(header: list[str]) -> list[str]:
     """Put the needed name, where it is missing, in place of the first usual one for it."""
     plain = [folded(name) for name in header]
     names = list(header)
-    for name in (name for name in COLUMNS[:2] if name not in header):
-        if at := next(
-            (plain.index(alias) + 1 for alias in (name, *ALIASES[name]) if alias in plain), 0
-        ):
-            names[at - 1] = name
+    for name in COLUMNS[:2]:
+        if name in header:
+            continue
+        usual = next((alias for alias in (name, *ALIASES[name]) if alias in plain), None)
+        if usual is not None:
+            names[plain.index(usual)] = name
     return names
 
 
 def _hint(header: list[str], missing: list[str], columns: Columns) -> str:
     marks = [mark for mark in ";\t|," if len(header) == 1 and mark in header[0]]
     if marks:
-        cure = (
-            "name the file .csv"
-            if marks[0] == ","
-            else "save the file with commas" + (", or name it .tsv" if marks[0] == "\t" else "")
-        )
+        cure = "save the file with commas"
+        if marks[0] == ",":
+            cure = "name the file .csv"
+        elif marks[0] == "\t":
+            cure = "save the file with commas, or name it .tsv"
         return f"; the columns are separated by {marks[0]!r}: {cure}"
-    pairs = [(near, name) for name in missing if (near := _nearest(name, header, columns))]
+    nearest = [(_nearest(name, header, columns), name) for name in missing]
+    pairs = [(near, name) for near, name in nearest if near is not None]
     if not pairs:
         return ""
     renamed = " and ".join(f"{near!r} to {columns.asked(name)!r}" for near, name in pairs)
@@ -238,6 +240,6 @@ def _nearest(name: str, header: list[str], columns: Columns) -> str | None:
     used = {columns.image, columns.text, columns.label}
     plain = {folded(other): other for other in header if other not in used}
     asked = folded(columns.asked(name))
-    known = next((alias for alias in (asked, name, *ALIASES[name]) if alias in plain), None)
-    near = known or next(iter(get_close_matches(asked, plain, n=1, cutoff=0.7)), None)
+    usual = next((alias for alias in (asked, name, *ALIASES[name]) if alias in plain), None)
+    near = usual or next(iter(get_close_matches(asked, plain, n=1, cutoff=0.7)), None)
     return plain[near] if near else None

@@ -115,9 +115,13 @@ def report_of(
     report = SplitReport(len(groups), len(by_group), max(by_group.values(), default=0))
     for split in range(count):
         report.labels.append(
-            Counter(label for label, at in zip(labels, splits, strict=True) if at == split)
+            Counter(
+                label for label, assigned in zip(labels, splits, strict=True) if assigned == split
+            )
         )
         report.images.append(
-            len({image for image, at in zip(images, splits, strict=True) if at == split})
+            len(
+                {image for image, assigned in zip(images, splits, strict=True) if assigned == split}
+            )
         )
     return report

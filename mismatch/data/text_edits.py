@@ -30,8 +30,8 @@ NUMBER = re.compile(
     r" -]?(?:pack|pieces?|pcs|pairs?)\b",
     re.IGNORECASE,
 )
-LEAST_LETTERS = 5  # of a word that gets a typo: shorter ones become other words
-LEAST_WORDS = 3  # of a text that loses its brand
+LEAST_LETTERS = 5  # a word that gets a typo has them: shorter ones become other words
+LEAST_WORDS = 3  # a text that loses its brand has them
 
 
 def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
@@ -41,33 +41,33 @@ def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
     words = lexicon or Lexicon()
 
     def edit(text: str, random: Random) -> str | None:
-        own = [found for found in words.find(text) if found.kind == kind]
-        if not own:
+        terms = [term for term in words.find(text) if term.kind == kind]
+        if not terms:
             return _other_number(text, random) if kind == "count" else None
-        found = own[int(random.integers(len(own)))]
-        named = {one.family for one in own}
+        term = terms[int(random.integers(len(terms)))]
+        named = {term.family for term in terms}
         others = [
             family for number, family in enumerate(words.families[kind]) if number not in named
         ]
         if not others:
             return None
         family = others[int(random.integers(len(others)))]
-        return exchange(text, found, family[0])
+        return exchange(text, term, family[0])
 
     return edit
 
 
 def _other_number(text: str, random: Random) -> str | None:
     """Return `Pack of 3` and `3 pieces` with another number, 1 to 9; None without one."""
-    found = NUMBER.search(text)
-    if found is None:
+    match = NUMBER.search(text)
+    if match is None:
         return None
-    at = found.lastgroup or ""
-    others = [number for number in range(1, 10) if number != int(found[at])]
+    group = match.lastgroup or ""
+    others = [number for number in range(1, 10) if number != int(match[group])]
     return (
-        text[: found.start(at)]
+        text[: match.start(group)]
         + str(others[int(random.integers(len(others)))])
-        + text[found.end(at) :]
+        + text[match.end(group) :]
     )
 
 
@@ -95,13 +95,13 @@ def without_brand(
     """
     words = text.split()
     if brand:
-        at = text.lower().find(brand.lower())
-        rest = " ".join((text[:at] + text[at + len(brand) :]).split()) if at >= 0 else ""
+        start = text.lower().find(brand.lower())
+        rest = " ".join((text[:start] + text[start + len(brand) :]).split()) if start >= 0 else ""
         return rest or None
     if len(words) < LEAST_WORDS or not words[0][:1].isupper():
         return None
-    known = (lexicon or Lexicon()).find(text)
-    return None if known and known[0].start == 0 else " ".join(words[1:])
+    terms = (lexicon or Lexicon()).find(text)
+    return None if terms and terms[0].start == 0 else " ".join(words[1:])
 
 
 def with_typo(text: str, random: Random) -> str | None:

@@ -14,9 +14,9 @@ from mismatch.errors import InputError, MissingExtraError
 
 __all__ = ["LEAST_ROWS", "Telltale", "blind_image_auroc", "blind_text_auroc", "telltales"]
 
-LEAST_ROWS = 100  # from which the baselines say anything
-MOST_ROWS = 50_000  # that are looked at; more change nothing
-LEAST_USES = 10  # of a word that is named
+LEAST_ROWS = 100  # the baselines say nothing of fewer
+MOST_ROWS = 50_000  # more are not looked at, as they change nothing
+LEAST_USES = 10  # a word that is named has them
 FEATURES = 2**18  # hashed words and pairs of words
 
 
@@ -88,15 +88,15 @@ def telltales(texts: Sequence[str], labels: ArrayLike, *, count: int = 5) -> lis
             uses = holds.setdefault(word, [0, 0])
             uses[int(label == 0)] += 1
     whole = float((truth == 0).mean())
-    found = []
+    telltales = []
     for word, (matches, mismatches) in holds.items():
         rows = matches + mismatches
         if rows >= LEAST_USES:
             error = (whole * (1 - whole) / rows) ** 0.5 or 1.0
-            found.append(
+            telltales.append(
                 (-abs(mismatches / rows - whole) / error, Telltale(word, rows, mismatches / rows))
             )
-    return [told for _, told in sorted(found)[:count]]
+    return [telltale for _, telltale in sorted(telltales)[:count]]
 
 
 def _cross_validated(

@@ -57,7 +57,7 @@ def take_name(part: Path, target: Path, earlier: Identity | None) -> None:
     elif not _named(part, target):
         raise CheckpointError(
             f"{target} was written by somebody else meanwhile, so it stays; the result is"
-            f" {_kept_beside(part, target)}"
+            f" {_kept_next_to(part, target)}"
         )
     if target in _files:
         _files[target] = _identity(target)
@@ -72,7 +72,7 @@ def remove_earlier(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _kept_beside(part: Path, target: Path) -> Path:
+def _kept_next_to(part: Path, target: Path) -> Path:
     """Give a file the first free name of NAME-1.csv, NAME-2.csv, …"""
     for number in itertools.count(1):
         place = target.with_name(f"{target.stem}-{number}{target.suffix}")

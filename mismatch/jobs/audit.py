@@ -123,7 +123,7 @@ def audit(
 
     Columns, labels, texts, and every image, which is really decoded; repeated and contradictory
     rows; HTML, garbled and boilerplate texts; animated, very long or small images; images and texts
-    in two files. With the extra [audit] also near-duplicate images, and whether texts alone, or
+    in two files. The extra [audit] adds near-duplicate images, and whether texts alone, or
     images alone, tell the labels.
 
     `report`: files for the report, with pictures if the name ends in .html, else JSON. `fix`: file

@@ -109,7 +109,7 @@ class CalibrationResult(Result):
             for name, figure in self.figures.items()
         }
         facts = super().to_dict() | {"figures": figures}
-        del facts["level"]  # known to whoever asked
+        del facts["level"]  # the caller gave it
         return facts
 
 

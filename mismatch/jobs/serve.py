@@ -1,4 +1,4 @@
-"""A model behind HTTP, until the process is told to stop."""
+"""A model behind HTTP, until the process receives a signal to stop."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def serve(
     hosts: Sequence[str] = (),
     reload: bool | None = None,
 ) -> None:
-    """Serve models over HTTP, with a page at `/`, until the process is told to stop.
+    """Serve models over HTTP, with a page at `/`, until the process receives a signal to stop.
 
     SIGTERM finishes what was accepted, and then ends the process; Ctrl-C does the same, and is a
     KeyboardInterrupt. SIGHUP loads the models again without losing a request. In a thread that is
@@ -117,7 +117,7 @@ def _settings(file: str | Path | None, options: Mapping[str, Any]) -> Settings:
 
 
 def _serve(settings: Settings, host: str, port: int, send_again: Callable[[], None]) -> None:
-    """Load the models and answer until the process is told to stop."""
+    """Load the models and answer until the process receives a signal to stop."""
     from mismatch.runtime.predictor import load
     from mismatch.serving.app import create_app
     from mismatch.serving.hosts import HOST_NAME

@@ -83,7 +83,7 @@ class ThresholdResult(Result):
             for name, figure in self.figures.items()
         }
         facts = super().to_dict() | {"figures": figures, "coverage": _coverage(self.coverage)}
-        del facts["level"]  # known to whoever asked
+        del facts["level"]  # the caller gave it
         return facts
 
 

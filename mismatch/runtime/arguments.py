@@ -56,10 +56,7 @@ def check_batch_size(batch_size: object) -> int | Literal["auto"]:
             option="batch_size",
         )
     if number < 1:
-        raise InputError(
-            f"the batch size is {number}; at least 1 is needed",
-            option="batch_size",
-        )
+        raise InputError(f"the batch size is {number}; at least 1 is needed", option="batch_size")
     return number
 
 
@@ -143,8 +140,7 @@ def _whole_number(value: object, option: str, low: int, high: int) -> int:
     number = _index(value)
     if number is None or not low <= number <= high:
         raise InputError(
-            f"{option} is {_brief(value)}; a number from {low} to {high:,} is needed",
-            option=option,
+            f"{option} is {_brief(value)}; a number from {low} to {high:,} is needed", option=option
         )
     return number
 

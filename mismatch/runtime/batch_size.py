@@ -12,8 +12,8 @@ __all__ = ["choose_batch_size"]
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 SECONDS = 4.0  # after which no larger size is tried
-# of the best rate: the smallest size that has it is taken, as it needs the least memory and answers
-# soonest
+# the smallest size with this share of the best rate is taken, as it needs the least memory and
+# answers soonest
 ENOUGH = 0.97
 
 

@@ -49,9 +49,9 @@ def run_bisected(
         if len(items) == 1:
             if not _works(work, sample()):
                 raise
-            found = problem()
-            log.info("%s", found, exc_info=error)
-            return [found]
+            reason = problem()
+            log.info("%s", reason, exc_info=error)
+            return [reason]
     middle = len(items) // 2
     first = run_bisected(work, items[:middle], sample=sample, problem=problem)
     return first + run_bisected(work, items[middle:], sample=sample, problem=problem)
@@ -99,11 +99,11 @@ def prepare_alone(
     """
 
     def work(sources: Sequence[Source | Image.Image]) -> list[Result | ImageError]:
-        return [_prepared(prepare, one) for one in sources]
+        return [_prepared(prepare, item) for item in sources]
 
     sources: list[Source | Image.Image] = [source]
-    [found] = run_bisected(work, sources, sample=sample_image, problem=_not_prepared)
-    return found
+    [result] = run_bisected(work, sources, sample=sample_image, problem=_not_prepared)
+    return result
 
 
 def _prepared(

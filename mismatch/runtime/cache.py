@@ -41,7 +41,7 @@ from mismatch.runtime.preprocess import open_image_file
 __all__ = ["EmbeddingCache", "HashedFile", "bytes_key", "hash_file", "text_key"]
 
 Array = NDArray[np.float32]
-MAX_BYTES = 8 * 2**30  # of a whole cache folder; beyond it the oldest segments go
+MAX_BYTES = 8 * 2**30  # a whole cache folder has no more; the oldest segments go
 # before 2, special tokens that a text spells out were tokens: what is stored by such a key is of
 # another text
 TEXT = b"text-2"
@@ -58,7 +58,7 @@ class EmbeddingCache:
         self.root = cache_folder(Path(folder))
         self.folder = self.root / namespace[:32]
         self.max_bytes = max_bytes
-        self._own = Namespace(self.folder)
+        self._namespace = Namespace(self.folder)
         self._lock = threading.Lock()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -67,13 +67,11 @@ class EmbeddingCache:
                 f"the cache folder {self.root} can't be created: {error.strerror}; choose another"
                 " with `cache`"
             ) from error
-        self._own.sweep()
-        segments = sorted(
-            (stat.st_mtime_ns, keys) for keys in self.folder.glob("*.keys") if (stat := _stat(keys))
-        )
-        self._index = Index(
-            [(keys, names) for _, keys in segments if (names := segment_keys(keys))]
-        )
+        self._namespace.sweep()
+        stats = [(_stat(keys), keys) for keys in self.folder.glob("*.keys")]
+        oldest_first = sorted((stat.st_mtime_ns, keys) for stat, keys in stats if stat)
+        segments = [(keys, segment_keys(keys)) for _, keys in oldest_first]
+        self._index = Index([(keys, names) for keys, names in segments if names])
 
     def __len__(self) -> int:
         return len(self._index.names)
@@ -87,7 +85,7 @@ class EmbeddingCache:
             places = self._index.find(list(keys))
         for key, (segment, row) in places.items():
             wanted.setdefault(segment, []).append((key, row))
-        found: dict[bytes, Array] = {}
+        embeddings: dict[bytes, Array] = {}
         for segment, chosen in wanted.items():
             array = map_segment(segment)
             # another writer has trimmed it since, or wrote something else there
@@ -95,17 +93,17 @@ class EmbeddingCache:
                 continue
             if width is not None and array.shape[1] != width + 1:
                 continue
-            found.update(
+            embeddings.update(
                 _intact([key for key, _ in chosen], np.asarray(array[[row for _, row in chosen]]))
             )
-        return found
+        return embeddings
 
     def put_many(self, embeddings: Mapping[bytes, Array]) -> None:
         """Write one segment. A crash leaves either all of it or nothing that is read."""
         if not embeddings:
             return
         try:
-            keys = self._own.new_segment()
+            keys = self._namespace.new_segment()
             _write(keys.with_suffix(".npy"), _npy(_with_checksums(embeddings)))
             _write(keys, b"".join(embeddings))
         except OSError as error:
@@ -121,7 +119,7 @@ class EmbeddingCache:
         """Delete the oldest segments of all namespaces beyond `max_bytes`; who looks for one of
         them later encodes again.
         """
-        segments = sorted(_sizes(self.root), key=lambda one: (one[0], one[2]))
+        segments = sorted(_sizes(self.root), key=lambda segment: (segment[0], segment[2]))
         excess = sum(size for _, size, _, _ in segments) - self.max_bytes
         for _, size, name, namespace in segments:
             if excess <= 0 or name == keep.stem:
@@ -146,8 +144,8 @@ class Index:
     """
 
     def __init__(self, segments: Sequence[tuple[Path, bytes]]) -> None:
-        """Index `segments`: the oldest first, with their keys. Of two embeddings of one content the
-        older counts: who has read it has to read it again.
+        """Index `segments`: the oldest first, with their keys. The older of
+        two embeddings of one content counts: who has read it has to read it again.
         """
         self.segments = [segment for segment, _ in segments]
         every = _names(b"".join(names for _, names in segments))
@@ -162,10 +160,13 @@ class Index:
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Path, int]]:
         """Return those of `keys` that are known, each with its segment and its row there."""
-        at, known = self._search(_names(b"".join(keys)))
+        positions, is_listed = self._search(_names(b"".join(keys)))
         return {
-            keys[i]: (self.segments[self.places[at[i], 0]], int(self.places[at[i], 1]))
-            for i in np.flatnonzero(known).tolist()
+            keys[i]: (
+                self.segments[self.places[positions[i], 0]],
+                int(self.places[positions[i], 1]),
+            )
+            for i in np.flatnonzero(is_listed).tolist()
         }
 
     def add(self, segment: Path, keys: bytes) -> None:
@@ -177,18 +178,18 @@ class Index:
             [np.full(len(rows), len(self.segments), np.int32), rows.astype(np.int32)], axis=1
         )
         self.segments.append(segment)
-        at, known = self._search(names)
-        self.places[at[known]] = places[known]
-        self.names = np.insert(self.names, at[~known], names[~known])
-        self.places = np.insert(self.places, at[~known], places[~known], axis=0)
+        positions, is_listed = self._search(names)
+        self.places[positions[is_listed]] = places[is_listed]
+        self.names = np.insert(self.names, positions[~is_listed], names[~is_listed])
+        self.places = np.insert(self.places, positions[~is_listed], places[~is_listed], axis=0)
 
     def _search(self, names: NDArray[np.bytes_]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Return where each name is or would be, and whether it is there."""
-        at = np.searchsorted(self.names, names)
-        known = np.zeros(len(names), np.bool_)
-        inside = at < len(self.names)
-        known[inside] = self.names[at[inside]] == names[inside]
-        return at, known
+        positions = np.searchsorted(self.names, names)
+        is_listed = np.zeros(len(names), np.bool_)
+        inside = positions < len(self.names)
+        is_listed[inside] = self.names[positions[inside]] == names[inside]
+        return positions, is_listed
 
 
 def _names(keys: bytes) -> NDArray[np.bytes_]:
@@ -212,8 +213,8 @@ def _intact(keys: Sequence[bytes], array: Array) -> Iterator[tuple[bytes, Array]
     sums = np.ascontiguousarray(array[:, -1]).view(np.uint32)
     yield from (
         (key, row)
-        for key, row, known in zip(keys, rows, sums.tolist(), strict=True)
-        if checksum(key, row) == known
+        for key, row, expected in zip(keys, rows, sums.tolist(), strict=True)
+        if checksum(key, row) == expected
     )
 
 
@@ -242,7 +243,7 @@ def _stat(path: Path) -> os.stat_result | None:
     return None
 
 
-# of a file: device, inode, bytes, when its content and when its entry changed
+# a file's device, inode, bytes, when its content and when its entry changed
 Version = tuple[int, int, int, int, int]
 
 
@@ -251,7 +252,7 @@ class HashedFile:
     """An image file, or object, as it was when it was hashed."""
 
     path: Path | str | Remote
-    key: bytes  # of its content
+    key: bytes  # hash of its content
     version: Version | None  # None where only another hash tells whether it is the same still
 
     def is_unchanged(self) -> bool:
@@ -262,8 +263,8 @@ class HashedFile:
             with contextlib.suppress(OSError, ValueError):
                 return _version(self.path) == self.version
             return False
-        found = hash_file(self.path)
-        return isinstance(found, HashedFile) and found.key == self.key
+        current = hash_file(self.path)
+        return isinstance(current, HashedFile) and current.key == self.key
 
 
 def hash_file(path: Path | str | Remote) -> HashedFile | ImageError:

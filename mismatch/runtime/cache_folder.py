@@ -45,10 +45,10 @@ __all__ = [
 
 Array = NDArray[np.float32]
 Item = TypeVar("Item")
-KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ contents collide with a chance of 10⁻²¹
-# seconds, after which a file that is still being written belongs to a writer that was killed
+KEY_BYTES = 16  # a BLAKE2b hash; two of 10⁹ contents collide with a chance of 10⁻²¹
+# seconds; a file that has been written for longer belongs to a writer that was killed
 STALE = 86_400
-MAX_ROWS = 2**20  # of a segment; a writer makes one of some thousand
+MAX_ROWS = 2**20  # a segment's; a writer makes one of some thousand
 MAX_LIST = 2**23  # bytes of a list, which are 250,000 segments
 TAG = "CACHEDIR.TAG"
 TAG_TEXT = (
@@ -56,10 +56,10 @@ TAG_TEXT = (
     " time.\n"
 )
 LIST = "segments.txt"
-SUBFOLDER = "mismatch-cache"  # in a folder that holds other things
+SUBFOLDER = "mismatch-cache"  # the cache lies there in a folder that holds other things
 NAMESPACE = re.compile(r"[0-9a-f]{1,32}")
 SEGMENT = re.compile(r"[0-9a-f]{32}")
-# in the order in which they are removed: without keys nobody looks for the rest
+# removed in this order: without keys nobody looks for the rest
 ENDINGS = (".keys", ".npy")
 
 
@@ -75,17 +75,18 @@ def cache_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if _is_cache(folder):
             return folder
-        own = folder / SUBFOLDER
-        own.mkdir(exist_ok=True)
-        if _is_cache(own):
-            return own
+        subfolder = folder / SUBFOLDER
+        subfolder.mkdir(exist_ok=True)
+        if _is_cache(subfolder):
+            return subfolder
     except OSError as error:
         raise CheckpointError(
             f"the cache folder {folder} can't be created: {error.strerror}; choose another with"
             " `cache`"
         ) from error
     raise CheckpointError(
-        f"{folder} and {own} hold other things than a cache; choose another folder with `cache`"
+        f"{folder} and {subfolder} hold other things than a cache; choose another folder with"
+        " `cache`"
     )
 
 
@@ -107,9 +108,9 @@ def namespaces(folder: Path) -> Iterator[Namespace]:
     """Yield those of a cache in which there is a segment of its own."""
     for path in sorted(folder.iterdir()):
         if NAMESPACE.fullmatch(path.name) and path.is_dir():
-            found = Namespace(path)
-            if found.segments():
-                yield found
+            namespace = Namespace(path)
+            if namespace.segments():
+                yield namespace
 
 
 class Namespace:
@@ -127,15 +128,15 @@ class Namespace:
             lines = read_bytes(self._list, MAX_LIST).decode("ascii", "replace").splitlines()
             return [line for line in dict.fromkeys(lines) if SEGMENT.fullmatch(line)]
         names = sorted(path.stem for path in self.folder.glob("*.keys"))
-        found = [
+        proven = [
             name
             for name in names
             if SEGMENT.fullmatch(name) and _is_proven(self.folder / f"{name}.keys")
         ]
-        if found and not os.path.lexists(self._list):
+        if proven and not os.path.lexists(self._list):
             with contextlib.suppress(OSError):  # a cache that can only be read has no use for it
-                self._enter(found)
-        return found
+                self._enter(proven)
+        return proven
 
     def new_segment(self) -> Path:
         """Enter a name into the list; return the path of its keys. OSError where that can't be

@@ -23,12 +23,12 @@ __all__ = ["Crew"]
 
 STALLED = 60.0  # seconds that a worker may take, however little of them it computes
 LOOK = 0.25  # seconds, after which it is looked whether anybody waits still
-JOBS = 5_000  # pictures of a worker, after which a fresh one takes its place
+JOBS = 5_000  # pictures; then a fresh worker takes the place
 MAX_ANSWER = 2**20  # bytes, without the pixels
-NICENESS = 0  # of workers
-NICE_YIELDING = 15  # of those whose pictures yield
-TRIES = 2  # of a picture whose worker has died
-# by which a process dies of what it does itself
+NICENESS = 0  # a usual worker's
+NICE_YIELDING = 15  # that of a worker whose pictures yield
+TRIES = 2  # a picture whose worker has died gets so many
+# signals that end a process for what it does itself
 FAULTS = {
     getattr(signal, name)
     for name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP")
@@ -72,13 +72,13 @@ class _Worker:
         """
         self.jobs += 1
         header = job.header | {"seconds": job.lane.seconds_of(job)}
-        most = 3 * job.header["max_pixels"] + 1
+        max_bytes = 3 * job.header["max_pixels"] + 1
         try:
             self._connection.send_bytes(json.dumps(header).encode())
             self._connection.send_bytes(job.data)
             self._await(job)
             answer = json.loads(self._connection.recv_bytes(MAX_ANSWER))
-            pixels = self._connection.recv_bytes(most) if "size" in answer else b""
+            pixels = self._connection.recv_bytes(max_bytes) if "size" in answer else b""
         except (OSError, EOFError):
             raise _EndedError(_cause(self.close())) from None
         return _answered(job.name, answer, pixels)
@@ -148,7 +148,7 @@ class Crew:
         self._max_idle = workers
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        # by niceness; the one that had a picture last is the next one
+        # niceness → workers; the one that had a picture last is the next one
         self._idle: dict[int, list[_Worker]] = {NICENESS: [], NICE_YIELDING: []}
 
     def submit(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""The processes that decode images from strangers: a nursery, which holds the libraries, and the
+"""The processes that decode untrusted images: a nursery, which holds the libraries, and the
 workers that it forks.
 
 Started by `decoding.DecodingPool`, which is the only one to talk to them. What comes from a worker
@@ -40,7 +40,7 @@ STATUS = struct.Struct("<q")
 NOT_KNOWN = -1
 MAX_HEADER = 2**20  # bytes
 OPEN_FILES = 64
-PR_SET_PDEATHSIG = 1  # of Linux
+PR_SET_PDEATHSIG = 1  # Linux's number for it
 SPARE = 2**20  # bytes of address space that are left out when memory is tried
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -153,8 +153,8 @@ def _own_size() -> int:
 
 def _decoded(header: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | None]:
     """Return what is said of a picture, and its pixels, (height, width, 3) uint8, if it has any."""
-    Image.MAX_IMAGE_PIXELS = header["max_pixels"]  # for pictures within pictures
-    # of processor time, all threads together
+    Image.MAX_IMAGE_PIXELS = header["max_pixels"]  # pictures within pictures are bounded too
+    # processor time of all threads together
     signal.setitimer(signal.ITIMER_PROF, header["seconds"])
     try:
         image = _image(header, data)

@@ -1,9 +1,9 @@
-"""Images from strangers, decoded in processes of their own, whose processor time and memory are
+"""Untrusted images, decoded in processes of their own, whose processor time and memory are
 bounded.
 
 Whatever a picture does to a decoder, it costs that picture. Each begins in a lane where it may take
 a moment; one that takes longer is begun again in a slower lane. So many costly pictures keep each
-other waiting, and no others. Of several clients each has its share of the CPUs.
+other waiting, and no others. Each of several clients has its share of the CPUs.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from mismatch.specs import ImageSpec
 
 __all__ = ["DecodingPool", "can_isolate"]
 
-FAST_SECONDS = 0.1  # of processor time: a photo of 12 megapixels takes half of it
-MEGABYTE_SECONDS = 0.06  # and so much more for each megabyte of a large file
-SLOW_SECONDS = 2.0  # for those that take longer
-LAST_SECONDS = 10.0  # for those that take longer still
+FAST_SECONDS = 0.1  # processor time; a photo of 12 megapixels takes half of it
+MEGABYTE_SECONDS = 0.06  # processor time on top, for each megabyte of a large file
+SLOW_SECONDS = 2.0  # processor time of the slower lane
+LAST_SECONDS = 10.0  # processor time of the last lane
 LARGE = 2**20  # bytes of a file, from which on it keeps out of the small ones' way
-# that decoding a pixel may take: its own four, five times over where an image is transparent
+# decoding a pixel may take so many: its own four, five times over in a transparent image
 PIXEL_BYTES = 20
-SPARE_BYTES = 256 * 2**20  # beyond the pixels'
-FILE_BYTES = 8  # of a file, for each pixel that is allowed
+SPARE_BYTES = 256 * 2**20  # memory beyond the pixels
+FILE_BYTES = 8  # a file may have so many for each pixel that is allowed
 
 
 def can_isolate() -> bool:
@@ -170,11 +170,11 @@ class DecodingPool:
 
     def _read(self, source: Any, name: str) -> bytes:
         """Return the bytes of a file or an object; this process doesn't look into them."""
-        most = FILE_BYTES * self.max_pixels
+        max_bytes = FILE_BYTES * self.max_pixels
 
         def read() -> bytes:
             with open_image_file(source) as file:
-                return file.read(most + 1)
+                return file.read(max_bytes + 1)
 
         try:
             data = retried(read)
@@ -182,9 +182,9 @@ class DecodingPool:
             raise
         except Exception as error:
             raise image_error(error, source, name) from error
-        if len(data) > most:
+        if len(data) > max_bytes:
             raise ImageRefusedError(
-                f"{name} has more than {most:,} bytes; make it smaller, or raise"
+                f"{name} has more than {max_bytes:,} bytes; make it smaller, or raise"
                 " PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
             )
         return data

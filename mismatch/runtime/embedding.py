@@ -99,10 +99,10 @@ def _embed(
     stand for nothing else: neither in the cache nor here.
     """
     result = np.full((len(keys), width), np.nan, np.float32)
-    # of equal contents, the first stands for all
+    # the first of equal contents stands for all
     first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}
-    known = _read(cache, first, result) if cache is not None else set()
-    missing = sorted(i for key, i in first.items() if key not in known)
+    cached = _read(cache, first, result) if cache is not None else set()
+    missing = sorted(i for key, i in first.items() if key not in cached)
     if progress is not None:
         progress(len(keys) - len(missing))
     stale: set[bytes | None] = set()  # keys whose first file has changed
@@ -110,12 +110,9 @@ def _embed(
         _encode_into(result, problems, chosen, encode, progress)
         stale |= {keys[i] for i in changed(chosen)}
         if cache is not None:
+            encoded = ((keys[i], result[i]) for i in chosen if i not in problems)
             cache.put_many(
-                {
-                    key: result[i]
-                    for i in chosen
-                    if i not in problems and (key := keys[i]) is not None and key not in stale
-                }
+                {key: row for key, row in encoded if key is not None and key not in stale}
             )
     alone = [i for i, key in enumerate(keys) if key in stale and first[key or b""] != i]
     for chosen in _slices(alone, SEGMENT_ROWS):
@@ -145,12 +142,12 @@ def _encode_into(
 
 def _read(cache: EmbeddingCache, first: Mapping[bytes, int], result: Array) -> set[bytes]:
     """Copy what the cache has into its rows of `result` (N, D); returns the keys of those rows."""
-    known: set[bytes] = set()
+    cached: set[bytes] = set()
     for keys in _slices(list(first), READ_ROWS):
         for key, value in cache.get_many(keys, result.shape[1]).items():
             result[first[key]] = value
-            known.add(key)
-    return known
+            cached.add(key)
+    return cached
 
 
 def _repeat(

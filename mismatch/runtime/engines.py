@@ -27,12 +27,11 @@ class Engine(Protocol):
     image_spec: ImageSpec
     text_spec: TextSpec
     score: ScoreSpec
-    image_dim: int  # of an image embedding
-    # of what the head sees of an image: the embedding and, behind it, further features if it takes
-    # any
+    image_dim: int  # an image embedding's
+    # what the head sees of an image: the embedding and, behind it, further features if it takes any
     image_width: int
     text_dim: int
-    text_width: int  # likewise of a text
+    text_width: int  # likewise what the head sees of a text
     # whether an embedding never depends on what else is in its batch, not in the last digit either
     independent: bool
     # 1, or, where a text's embedding depends on how long its batch is, the lengths that there are:

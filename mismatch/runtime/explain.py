@@ -25,25 +25,23 @@ from mismatch.runtime.scoring import log_odds, scores_from_logits
 from mismatch.runtime.text_tower import TextCounts
 from mismatch.runtime.tokenize import EMPTY
 
-__all__ = [
-    "explain",
-]
+__all__ = ["explain"]
 
 Array = NDArray[np.float32]
 Found = TypeVar("Found")
-# of the strongest word's effect, from which a word is named too: measured on validation rows, see
-# benchmarks/README.md
+# a word with this share of the strongest word's effect is named too: measured on validation rows,
+# see benchmarks/README.md
 NAMED_FROM = 1 / 3
 MOST_NAMED = 3  # words
 # texts an explanation, besides the text itself: words come first, then phrases, then exchanges
 MOST_VARIANTS = 256
-MOST_PIECES = 1024  # of texts that go through the text tower in pieces, of all variants together
-# of all variants together; cleaning and tokenizing takes up to 12 microseconds a letter
+MOST_PIECES = 1024  # all variants of a text that is encoded in pieces have no more together
+# all variants together have no more; cleaning and tokenizing takes up to 12 microseconds a letter
 MOST_LETTERS = 2**19
-READ_LETTERS = 2**16  # of a text in which words are looked for
-# that are tokenized and encoded between two looks at whether the work goes on
+READ_LETTERS = 2**16  # the beginning of a text, in which words are looked for
+# so many are tokenized and encoded between two looks at whether the work goes on
 VARIANTS_TOGETHER = 64
-LETTERS_TOGETHER = 2**17  # of these variants, if they are more than one
+LETTERS_TOGETHER = 2**17  # these variants have no more, if they are several
 
 
 def explain(
@@ -59,10 +57,10 @@ def explain(
     """Return which words lower the probability that `text` describes `image`.
 
     Every word and phrase is left out once, and each word of a `lexicon`, if one is given, is
-    exchanged for others of its class. A heat map costs about fifty passes of the image tower. Of a
-    long text at most `MOST_VARIANTS` are tried; `left_out` counts the others. Words are named only
-    where the model takes the pair for no match. `check` is called between calls of the towers; what
-    it raises ends the work. Raises InputError for an image or a text that can't be used.
+    exchanged for others of its class. A heat map costs about fifty passes of the image tower. At
+    most `MOST_VARIANTS` of a long text are tried; `left_out` counts the others. Words are named
+    only where the model takes the pair for no match. `check` is called between calls of the towers;
+    what it raises ends the work. Raises InputError for an image or a text that can't be used.
     """
     source = image_source(image)
     _check_text(predictor, text)
@@ -74,7 +72,7 @@ def explain(
     parts = _Parts(plan, logits, predictor)
     threshold = predictor.threshold_for(slice_value)
     score = float(scores_from_logits(base, predictor.score))
-    found = parts.words()
+    words = parts.words()
     covered = None
     if heat_map:
         batch_size = predictor.pipeline.batch_size
@@ -85,9 +83,9 @@ def explain(
         similarity_score=score,
         threshold=threshold,
         prediction=_decision(predictor, score, threshold),
-        words=found,
-        phrases=parts.phrases(found),
-        named=() if score >= threshold else _named(found),
+        words=words,
+        phrases=parts.phrases(words),
+        named=() if score >= threshold else _named(words),
         swaps=parts.swaps(),
         unseen=_unseen(predictor, text),
         texts_encoded=len(plan.texts),
@@ -140,9 +138,9 @@ class _View:
         self.engine = predictor.engine
         self.check = check
         self.embedding = embedding  # (image_width,)
-        self.own: list[Array] = []  # of the text itself, for the pictures
-        self.pieces: dict[str, Array | InputError] = {}  # of texts so far
-        self.counts = TextCounts()  # of variants, which are no texts of the user's
+        self.text_embeddings: list[Array] = []  # the text's own, for the pictures
+        self.pieces: dict[str, Array | InputError] = {}  # embeddings so far
+        self.counts = TextCounts()  # variants, which are no texts of the user's
 
     def most_variants(self, text: str) -> int:
         """Return how many variants of a text are tried: fewer where it is long, or in pieces."""
@@ -153,37 +151,41 @@ class _View:
         """Return the logits of the image with each text. The first one's embedding is kept, and
         InputError is raised where it can't be scored; another one is left out then.
         """
-        found: dict[str, float] = {}
+        logits: dict[str, float] = {}
         size = max(1, min(VARIANTS_TOGETHER, LETTERS_TOGETHER // len(texts[0])))
         for start in range(0, len(texts), size):
-            found.update(self._logits(texts[start : start + size], first=start == 0))
-        return found
+            logits.update(self._logits(texts[start : start + size], first=start == 0))
+        return logits
 
     def _logits(self, texts: Sequence[str], *, first: bool) -> dict[str, float]:
         embedded = self._embed(texts)
         if first:
-            self.own = _usable(embedded[0])
+            self.text_embeddings = _usable(embedded[0])
         usable = [
-            (text, said)
-            for text, said in zip(texts, embedded, strict=True)
-            if not isinstance(said, InputError)
+            (text, embeddings)
+            for text, embeddings in zip(texts, embedded, strict=True)
+            if not isinstance(embeddings, InputError)
         ]
-        logits = self.pipeline.pair_logits([(self.embedding, said) for _, said in usable])
+        logits = self.pipeline.pair_logits(
+            [(self.embedding, embeddings) for _, embeddings in usable]
+        )
         if first:
             _usable(logits[0])
-        found = {
+        by_text = {
             text: logit
             for (text, _), logit in zip(usable, logits, strict=True)
             if not isinstance(logit, InputError)
         }
-        _finite(list(found.values()))
-        return found
+        _finite(list(by_text.values()))
+        return by_text
 
     def logits_of_pictures(self, pixels: Array) -> NDArray[np.float64]:
         """Return logits, (B, 3, S, S) → (B,): of each picture with the text itself."""
         self.check()
         seen = self.engine.encode_images(pixels)
-        return np.array(_finite(self.pipeline.pooled_logits(list(seen), [self.own] * len(seen))))
+        return np.array(
+            _finite(self.pipeline.pooled_logits(list(seen), [self.text_embeddings] * len(seen)))
+        )
 
     def _embed(self, texts: Sequence[str]) -> list[list[Array] | InputError]:
         """Return of each text the embeddings of its pieces, or why there are none. Pieces that were
@@ -193,28 +195,31 @@ class _View:
         split = self._split(texts)
         new = [
             piece
-            for own in split
-            if not isinstance(own, InputError)
-            for piece in own
+            for pieces in split
+            if not isinstance(pieces, InputError)
+            for piece in pieces
             if piece not in self.pieces
         ]
         embeddings = self.pipeline.piece_embeddings(
             new, progress=lambda done: self.check(), counts=self.counts
         )
         self.pieces.update(zip(new, embeddings, strict=True))
-        return [own if isinstance(own, InputError) else self._said(own) for own in split]
+        return [
+            pieces if isinstance(pieces, InputError) else self._embeddings_of(pieces)
+            for pieces in split
+        ]
 
     def _split(self, texts: Sequence[str]) -> list[tuple[str, ...] | InputError]:
         return self.pipeline.pieces(texts, counts=self.counts)
 
-    def _said(self, pieces: Sequence[str]) -> list[Array] | InputError:
-        found: list[Array] = []
+    def _embeddings_of(self, pieces: Sequence[str]) -> list[Array] | InputError:
+        embeddings: list[Array] = []
         for piece in pieces:
             value = self.pieces[piece]
             if isinstance(value, InputError):
                 return value
-            found.append(value)
-        return found
+            embeddings.append(value)
+        return embeddings
 
 
 def _usable(value: Found | InputError) -> Found:
@@ -231,21 +236,21 @@ def _finite(logits: list[float]) -> list[float]:
 
 class _Plan:
     """The texts whose logits an explanation needs, each once; the text itself first, and behind it
-    at most `most`. Of what is too much, exchanges are left out first, then phrases, then the last
-    words.
+    at most `max_variants`. Where there are more, exchanges are left out first, then phrases, then
+    the last words.
     """
 
-    def __init__(self, text: str, lexicon: Lexicon | None, most: int) -> None:
+    def __init__(self, text: str, lexicon: Lexicon | None, max_variants: int) -> None:
         self.text = text
         read = text[:READ_LETTERS]
         words = find_words(read)
         phrases = find_phrases(read, words)
-        self.words = words[:most]
-        self.phrases = phrases if len(words) + len(phrases) <= most else []
+        self.words = words[:max_variants]
+        self.phrases = phrases if len(words) + len(phrases) <= max_variants else []
         self.left_out = len(words) + len(phrases) - len(self.words) - len(self.phrases)
         self.exchanged: list[tuple[Word, list[tuple[str, str]]]] = []
         if lexicon is not None:
-            self._exchange(lexicon, read, most - len(self.words) - len(self.phrases))
+            self._exchange(lexicon, read, max_variants - len(self.words) - len(self.phrases))
         reduced = [self.without(span) for span in [*self.words, *self.phrases]]
         exchanged = [new for _, options in self.exchanged for _, new in options]
         self.texts = list(dict.fromkeys([text, *(new for new in reduced if new), *exchanged]))
@@ -257,11 +262,11 @@ class _Plan:
         """Note, of each word of the lexicon, the first word of each other family, with the text
         that has it; all of a word's, or none.
         """
-        for found in lexicon.find(read):
+        for word in lexicon.find(read):
             heads = [
                 family[0]
-                for number, family in enumerate(lexicon.families[found.kind])
-                if number != found.family
+                for number, family in enumerate(lexicon.families[word.kind])
+                if number != word.family
             ]
             if len(heads) > room:
                 self.left_out += len(heads)
@@ -270,7 +275,7 @@ class _Plan:
                 continue
             room -= len(heads)
             self.exchanged.append(
-                (found, [(head, exchange(self.text, found, head)) for head in heads])
+                (word, [(head, exchange(self.text, word, head)) for head in heads])
             )
 
 
@@ -298,18 +303,18 @@ class _Parts:
         """Return, of each word of the lexicon, the alternatives that raise the score, the best
         ones.
         """
-        found = []
-        own = self.logits[self.plan.text]
+        swaps = []
+        base = self.logits[self.plan.text]
         for word, options in self.plan.exchanged:
             ranked = sorted(
                 ((self.logits[text], new) for new, text in options if text in self.logits),
                 key=lambda pair: -pair[0],
             )
             better = tuple(
-                (new, self._score(logit)) for logit, new in ranked[:SWAPS_SHOWN] if logit > own
+                (new, self._score(logit)) for logit, new in ranked[:SWAPS_SHOWN] if logit > base
             )
             if better:
-                found.append(
+                swaps.append(
                     Swap(
                         word.start,
                         word.end,
@@ -318,7 +323,7 @@ class _Parts:
                         better,
                     )
                 )
-        return tuple(found)
+        return tuple(swaps)
 
     def _part(self, span: Span, parts: float | None = None) -> Part:
         """Return a span with what leaving it out changes. A text without its only word is none:

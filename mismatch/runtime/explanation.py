@@ -26,7 +26,7 @@ class Part:
     # change of the log-odds (zero-shot: of the cosine) without it; > 0: it lowers the probability
     effect: float
     score_without: float  # similarity_score without it
-    interaction: float = 0.0  # of a phrase: its effect beyond the sum of its words'
+    interaction: float = 0.0  # a phrase's effect beyond the sum of its words'
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Explanation:
     picture: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without the picture. Of the heat map, the means of 16 x 16
-        areas, the finest that are looked at, row by row from the top.
+        """Return plain JSON types, without the picture. The heat map stands as the means of
+        16 x 16 areas, the finest that are looked at, row by row from the top.
         """
         plain = {
             item.name: getattr(self, item.name)

@@ -1,4 +1,4 @@
-"""ONNX files of strangers, looked at before onnxruntime sees them: a graph may say that its weights
+"""Untrusted ONNX files, looked at before onnxruntime sees them: a graph may say that its weights
 lie at a path of its choice. Needs no onnx.
 
 The reader is stricter than protobuf, so that both can't read one file differently: what no writer
@@ -77,7 +77,7 @@ LEADS: dict[str, dict[int, str]] = {
     "map": {2: "type"},
     "shape": {1: "entry"},
     "annotation": {2: "entry"},
-    "entry": {},  # of strings and numbers only
+    "entry": {},  # strings and numbers only
 }
 
 
@@ -156,24 +156,26 @@ class _Reader:
             raise ValueError("graphs lie too deep in each other")
         leads = LEADS[kind]
         check = CHECKS.get(kind)
-        at = start
-        while at < end:
-            field, wire, first, at = self._field(at, end)
+        position = start
+        while position < end:
+            field, wire, first, position = self._field(position, end)
             if check is not None:
-                check(self._data, field, wire, first, at)
+                check(self._data, field, wire, first, position)
             if wire == BYTES and field in leads:
-                self.message(leads[field], first, at, depth + 1)
+                self.message(leads[field], first, position, depth + 1)
 
-    def _field(self, at: int, end: int) -> tuple[int, int, int, int]:
-        """Return number, wire type, and where its value begins and ends, of the field at `at`."""
+    def _field(self, position: int, end: int) -> tuple[int, int, int, int]:
+        """Return the number and the wire type of the field at `position`, and where its value
+        begins and ends.
+        """
         self._left -= 1
         if self._left < 0:
             raise ValueError(f"it has more than {MOST_FIELDS:,} fields")
-        tag, first = self._varint(at, end, TAG_BYTES)
+        tag, first = self._varint(position, end, TAG_BYTES)
         field = tag >> 3
         wire = tag & 7
         if tag > LARGEST_TAG or field == 0:
-            raise ValueError(f"a field without a number at byte {at}")
+            raise ValueError(f"a field without a number at byte {position}")
         if wire == VARINT:
             _, stop = self._varint(first, end, VALUE_BYTES)
         elif wire == BYTES:
@@ -182,22 +184,22 @@ class _Reader:
         elif wire in (FIXED64, FIXED32):
             stop = first + (8 if wire == FIXED64 else 4)
         else:
-            raise ValueError(f"a field of wire type {wire} at byte {at}")
+            raise ValueError(f"a field of wire type {wire} at byte {position}")
         if stop > end:
-            raise ValueError(f"it is cut short within the field at byte {at}")
+            raise ValueError(f"it is cut short within the field at byte {position}")
         return field, wire, first, stop
 
-    def _varint(self, at: int, end: int, max_bytes: int) -> tuple[int, int]:
+    def _varint(self, position: int, end: int, max_bytes: int) -> tuple[int, int]:
         """Return a number of 7 bits a byte, the lowest first, and where it ends."""
         value = 0
         for index in range(max_bytes):
-            if at + index >= end:
-                raise ValueError(f"it is cut short at byte {at + index}")
-            byte = self._data[at + index]
+            if position + index >= end:
+                raise ValueError(f"it is cut short at byte {position + index}")
+            byte = self._data[position + index]
             value |= (byte & 0x7F) << (7 * index)
             if byte < 0x80:
-                return value, at + index + 1
-        raise ValueError(f"a number of more than {max_bytes} bytes at byte {at}")
+                return value, position + index + 1
+        raise ValueError(f"a number of more than {max_bytes} bytes at byte {position}")
 
 
 def _check_tensor(data: bytes | mmap.mmap, field: int, wire: int, first: int, stop: int) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 __all__ = ["MAX_THREADS", "available_cpus", "exact_int8_products"]
 
-# of the towers, or that decode: more than any machine has CPUs for; a million would take gigabytes
-# of stacks
+# the towers', or those that decode: more than any machine has CPUs for; a million would take
+# gigabytes of stacks
 MAX_THREADS = 1_024
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")  # "<quota> <period>" in microseconds, or "max <period>"
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu")

@@ -19,22 +19,18 @@ from PIL import Image
 from mismatch.errors import ImageRefusedError
 from mismatch.runtime.structure import CostlyError, read_exactly
 
-__all__ = [
-    "check_decoder",
-    "check_structure",
-    "is_costly_exif",
-]
+__all__ = ["check_decoder", "check_structure", "is_costly_exif"]
 
-MAX_SCANS = 64  # of a JPEG; a progressive one has about ten
-MAX_SEGMENTS = 4_096  # of a JPEG; 64 kB each
+MAX_SCANS = 64  # a JPEG's; a progressive one has about ten
+MAX_SEGMENTS = 4_096  # a JPEG's; 64 kB each
 MAX_JUNK = 65_536  # bytes between a JPEG's segments, which Pillow passes over one by one
-MAX_BLOCKS = 4_096  # of a GIF's comments and extensions before its pixels; 255 bytes each
-MAX_CHUNKS = 1_000  # of a PNG or WebP of any size
-CHUNK_BYTES = 512  # beyond them, one chunk for so many bytes
+MAX_BLOCKS = 4_096  # comments and extensions before a GIF's pixels; 255 bytes each
+MAX_CHUNKS = 1_000  # a PNG or WebP of any size may have them
+CHUNK_BYTES = 512  # a larger file may have one more chunk for so many
 MAX_TILES = 65_536  # tiles or strips of a TIFF
 MAX_TILE_PIXELS = 2**22  # pixels of one tile that is larger than the picture
-# times the picture's pixels, or a large tile's, that all tiles together have: a layer a colour, and
-# edges
+# all tiles together have so many times the picture's pixels, or a large tile's: a layer a colour,
+# and edges
 TILE_LAYERS = 16
 MAX_TAGS = 4_096  # entries of one directory of a TIFF or of EXIF
 MAX_PAGES = 1_024  # directories of a TIFF
@@ -43,7 +39,7 @@ MAX_EXIF = 2**20  # bytes
 MAX_SLOW_PIXELS = 2**21
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_QUICK_DECODERS = frozenset({"MSP", "SGI16"})  # in Python too, but a row or a picture at a time
+_QUICK_DECODERS = frozenset({"MSP", "SGI16"})  # written in Python too, but quick
 _COSTLY_TAGS = "tags that name more bytes than it has"
 _PIECE = 2**16  # bytes that are searched at a time at first
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # what ends the pixels of a JPEG's scan
@@ -75,7 +71,7 @@ _TYPE_BYTES = {
 # tags of TIFF
 _WIDTH = 256
 _HEIGHT = 257
-# of EXIF, of a place, of interoperability: Pillow reads them with the picture
+# EXIF, place, interoperability: Pillow reads them with the picture
 _FURTHER_TAGS = (34665, 34853, 40965)
 _STRIP_OFFSETS = 273
 _TILE_WIDTH = 322
@@ -164,7 +160,7 @@ class _Jpeg:
         self.junk = 0  # bytes
         self.components = 0
         self.progressive = False
-        self.exif: list[bytes] = []  # of its segments, which Pillow joins
+        self.exif: list[bytes] = []  # its segments, which Pillow joins
 
     def check(self) -> None:
         """Raise CostlyError at the first bound."""
@@ -234,10 +230,10 @@ class _Jpeg:
         while True:
             start = self.file.tell()
             piece = self.file.read(size)
-            found = _MARKER.search(piece)
-            if found is not None:
-                self.file.seek(start + found.end())
-                return found[0][1]
+            marker = _MARKER.search(piece)
+            if marker is not None:
+                self.file.seek(start + marker.end())
+                return marker[0][1]
             if len(piece) < size:
                 return None
             self.file.seek(start + size - 1)  # the last byte may begin a marker
@@ -249,17 +245,17 @@ def _check_chunks(file: IO[bytes], *, start: int, head: str, size_at: int, trail
     each one, its checksum.
     """
     end = file.seek(0, os.SEEK_END)
-    most = MAX_CHUNKS + end // CHUNK_BYTES
-    at = start
-    for _ in range(most):
-        file.seek(at)
+    max_chunks = MAX_CHUNKS + end // CHUNK_BYTES
+    position = start
+    for _ in range(max_chunks):
+        file.seek(position)
         fields = struct.unpack(head, read_exactly(file, 8))
         size = fields[size_at]
         padding = size % 2 if trailer == 0 else 0  # RIFF's chunks begin at even bytes
-        at += 8 + size + padding + trailer
+        position += 8 + size + padding + trailer
         if fields[1 - size_at] == b"IEND":
             return
-    raise CostlyError(f"more than {most:,} chunks")
+    raise CostlyError(f"more than {max_chunks:,} chunks")
 
 
 def _check_gif(file: IO[bytes]) -> None:
@@ -305,8 +301,8 @@ def _check_tiff(file: IO[bytes]) -> None:
     page = _Directory(file)
     _check_tiles(page)
     for tag in _FURTHER_TAGS:
-        for at in page.numbers(tag):
-            page.other(at)
+        for offset in page.numbers(tag):
+            page.other(offset)
     seen = set()
     while page.following and page.following not in seen:
         seen.add(page.following)
@@ -333,18 +329,20 @@ def _check_tiles(page: _Directory) -> None:
 class _Directory:
     """The tags of one page of a TIFF, classic or big, or of a block of EXIF."""
 
-    def __init__(self, file: IO[bytes], order: str = "", at: int = 0, *, big: bool = False) -> None:
-        """Read the first one, or the one that lies `at` a byte. Raise CostlyError where it has or
+    def __init__(
+        self, file: IO[bytes], order: str = "", offset: int = 0, *, big: bool = False
+    ) -> None:
+        """Read the first directory, or the one at byte `offset`. Raise CostlyError where it has or
         names too much.
         """
         self._file = file
         self._order = order
         self._big = big
         if not order:
-            at = self._read_header()
+            offset = self._read_header()
         # tag → type, count, the value or where it lies
         self._entries: dict[int, tuple[int, int, bytes]] = {}
-        self._read_entries(at)
+        self._read_entries(offset)
 
     def _read_header(self) -> int:
         """Return the byte at which the first directory lies."""
@@ -355,11 +353,11 @@ class _Directory:
             return int(struct.unpack(f"{self._order}I", head[4:])[0])
         return int(struct.unpack(f"{self._order}Q", read_exactly(self._file, 8))[0])
 
-    def _read_entries(self, at: int) -> None:
+    def _read_entries(self, offset: int) -> None:
         count_format, entry_format, next_format = (
             ("Q", "HHQ8s", "Q") if self._big else ("H", "HHI4s", "I")
         )
-        self._file.seek(at)
+        self._file.seek(offset)
         count = self._unpack(count_format)[0]
         if count > MAX_TAGS:
             raise CostlyError(f"more than {MAX_TAGS:,} tags")
@@ -382,9 +380,9 @@ class _Directory:
     def _lies_elsewhere(self, kind: int, number: int) -> bool:
         return number * _TYPE_BYTES.get(kind, 1) > (8 if self._big else 4)
 
-    def other(self, at: int) -> _Directory:
+    def other(self, offset: int) -> _Directory:
         """Return the directory that lies at a byte of the same file."""
-        return _Directory(self._file, self._order, at, big=self._big)
+        return _Directory(self._file, self._order, offset, big=self._big)
 
     def count(self, tag: int) -> int:
         """Return how many values a tag has."""

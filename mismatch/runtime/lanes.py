@@ -30,9 +30,9 @@ class Lane:
     """Pictures of like cost."""
 
     name: str
-    seconds: float  # of processor time for each
+    seconds: float  # processor time for each
     room: int  # pictures that are decoded at once
-    seconds_for_megabyte: float = 0.0  # of processor time, for each megabyte of the file
+    seconds_for_megabyte: float = 0.0  # processor time on top, for each megabyte of the file
     is_fast: bool = True  # whether pictures begin here
     slower: Lane | None = None  # where a picture goes that takes longer
 
@@ -117,10 +117,10 @@ class _Queue:
 
 @dataclass(eq=False)
 class _Client:
-    """What there is of one client."""
+    """What one client has here."""
 
-    pictures: Counter[Lane] = field(default_factory=Counter)  # that wait or are decoded
-    decoding: Counter[Lane] = field(default_factory=Counter)  # of them
+    pictures: Counter[Lane] = field(default_factory=Counter)  # those that wait or are decoded
+    decoding: Counter[Lane] = field(default_factory=Counter)  # those that are decoded
 
     def count_decoding(self, *, fast: bool) -> int:
         """Count the pictures being decoded, of all fast lanes, or of all others."""
@@ -222,8 +222,8 @@ class DecodingTurns:
         if self._decoding.total() < self._workers:
             return True
         # two of one that is alone, so that a picture of the last lane holds up none of the slow one
-        least = 2 if len(self._clients) == 1 else 1
-        share = max(least, self._workers // len(self._clients))
+        min_share = 2 if len(self._clients) == 1 else 1
+        share = max(min_share, self._workers // len(self._clients))
         return client.count_decoding(fast=lane.is_fast) < share
 
     def _drop(self, job: Job) -> None:

@@ -16,9 +16,9 @@ SWITCHES: dict[str, dict[str, str]] = {
     # up
     "onnxruntime": {"ORT_DISABLE_TELEMETRY": "1"},
     "ray": {"RAY_USAGE_STATS_ENABLED": "0"},
-    # of weights without safetensors it asks a bot on the hub to convert them
+    # it asks a bot on the hub to convert weights without safetensors
     "transformers": {"DISABLE_SAFETENSORS_CONVERSION": "1"},
-    # to its maker's Sentry; what the user tracks goes where the user says
+    # it reports errors to its maker; what the user tracks goes where the user says
     "wandb": {"WANDB_ERROR_REPORTING": "false"},
 }
 

@@ -26,8 +26,8 @@ __all__ = [
     "split_text",
 ]
 
-# of a text that is cut, white space folded; in Chinese they are 2,000 pieces of CLIP's, 10 s of its
-# text tower
+# a text that is cut has no more, white space folded; in Chinese they are 2,000 pieces of CLIP's,
+# 10 s of its text tower
 MAX_LETTERS = 50_000
 SHOWN = 40  # letters of a text, by which it is found
 
@@ -147,13 +147,13 @@ class _Splitter:
         spans = self._spans(start, end, level)
         if len(spans) == 1 and level < len(ENDS):
             return self.parts(start, end, level + 1)
-        found: list[_Part] = []
+        parts: list[_Part] = []
         for (first, last), (tokens, too_long) in zip(spans, self._measure(spans), strict=True):
             if too_long and last - first > 1:
-                found += self.pack(self.parts(first, last, min(level + 1, len(ENDS))))
+                parts += self.pack(self.parts(first, last, min(level + 1, len(ENDS))))
             else:
-                found.append(_Part(first, last, tokens))
-        return found
+                parts.append(_Part(first, last, tokens))
+        return parts
 
     def pack(self, parts: Sequence[_Part]) -> list[_Part]:
         """Join neighbours into as few parts that fit as their sizes allow. A tokenizer may need
@@ -214,14 +214,15 @@ def _balanced(parts: Sequence[_Part], room: int) -> list[Sequence[_Part]]:
     small as that number allows.
     """
     groups = _greedy(parts, room)
-    low, high = 1, room  # tokens; `high` is always enough
+    low = 1
+    high = room  # tokens; always enough
     while low < high:
         middle = (low + high) // 2
-        found = _greedy(parts, middle)
-        if len(found) > len(groups):
+        candidate = _greedy(parts, middle)
+        if len(candidate) > len(groups):
             low = middle + 1
         else:
-            groups = found
+            groups = candidate
             high = middle
     return groups
 
@@ -260,12 +261,16 @@ def long_texts_line(
     """Return what a report says of `count` texts over the context. `now`: in the present tense.
     `advise`: name the option for those that lose their end.
     """
-    texts, be, its = (
-        ("1 text", "is" if now else "was", "its")
-        if count == 1
-        else (f"{count:,} texts", "are" if now else "were", "their")
-    )
-    them = "it" if count == 1 else "them"
+    if count == 1:
+        texts = "1 text"
+        be = "is" if now else "was"
+        its = "its"
+        them = "it"
+    else:
+        texts = f"{count:,} texts"
+        be = "are" if now else "were"
+        its = "their"
+        them = "them"
     advice = (
         f"; `long_text='chunk'` scores {them} piece by piece"
         if advise and long_text == "truncate"

@@ -32,23 +32,23 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
-KEY_BYTES = 16  # of BLAKE2b
+KEY_BYTES = 16  # a BLAKE2b hash
 ENTRY = 256  # bytes of what is remembered, its key included, besides the numbers
-MEMO_BYTES = 128 * 2**20  # of embeddings, per tower, that are remembered from window to window
+MEMO_BYTES = 128 * 2**20  # embeddings, per tower, that are remembered from window to window
 
 Embedded = Array | InputError  # an embedding, or why there is none
-Pieces = tuple[str, ...]  # of one text
+Pieces = tuple[str, ...]  # one text's
 Hashed = HashedFile | bytes  # an image in the cache: its file as it was hashed, or the key of bytes
 V = TypeVar("V", Embedded, Pieces)
 
 
 @dataclass
 class Memo(Generic[V]):
-    """What was found out, by key, the oldest dropped beyond `most` bytes; failures are remembered
-    too.
+    """What was found out, by key; failures are remembered too. The oldest are dropped beyond
+    `max_bytes`.
     """
 
-    most: int
+    max_bytes: int
     values: OrderedDict[Hashable, V] = field(default_factory=OrderedDict)
     size: int = 0  # bytes
 
@@ -60,7 +60,7 @@ class Memo(Generic[V]):
 
     def trim(self) -> None:
         """Drop the oldest. Called between windows, so that a window always finds its own."""
-        while self.size > self.most:
+        while self.size > self.max_bytes:
             self.size -= _size(*self.values.popitem(last=False))
 
 
@@ -77,15 +77,15 @@ class EmbeddingMemo:
     """What earlier windows of one call have found out."""
 
     images: Memo[Embedded]
-    texts: Memo[Embedded]  # by text, or piece of one
-    pieces: Memo[Pieces]  # by text, of long ones
+    texts: Memo[Embedded]  # keys: a text, or a piece of one
+    pieces: Memo[Pieces]  # keys: long texts
 
     @classmethod
-    def empty(cls, most: int | None = None) -> EmbeddingMemo:
-        """Return what is known before the first window. `most` bytes of images, as many of texts
+    def empty(cls, max_bytes: int | None = None) -> EmbeddingMemo:
+        """Return what is known before the first window. `max_bytes` of images, as many of texts
         and of pieces, are remembered from window to window (`MEMO_BYTES`).
         """
-        limit = MEMO_BYTES if most is None else most
+        limit = MEMO_BYTES if max_bytes is None else max_bytes
         return cls(Memo(limit), Memo(limit), Memo(limit))
 
     def image(self, source: ImageSource) -> Embedded | None:
@@ -126,8 +126,8 @@ def hashed_image(image: ImageSource) -> Hashed | None:
     """
     if isinstance(image, bytes):
         return bytes_key(image)
-    found = hash_file(image) if isinstance(image, (str, Path, Remote)) else None
-    return found if isinstance(found, HashedFile) else None
+    hashed = hash_file(image) if isinstance(image, (str, Path, Remote)) else None
+    return hashed if isinstance(hashed, HashedFile) else None
 
 
 def cache_key(image: Hashed) -> bytes:

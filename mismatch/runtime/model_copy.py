@@ -30,14 +30,14 @@ def copy_model(source: Path, target: Path) -> None:
     """Copy a bundle's or a checkpoint's files into the folder `target`, which is there: listed
     ones, through links too, and plain ones that may lie next to them.
 
-    Other files stay behind. Of an older checkpoint, which lists none, all files are copied.
+    Other files stay behind. All files of an older checkpoint, which lists none, are copied.
     CheckpointError for a link to anything but a listed file, for a pipe, and for what can't be read
     or written.
     """
     described = score_file(source)
     listed = read_json(described).get("files")
     names = set(listed) if isinstance(listed, dict) and listed else set(_all_files(source))
-    for name in sorted({described.name} | names | set(_beside(source))):
+    for name in sorted({described.name} | names | set(_plain_files(source))):
         _check_name(source, name)
         path = source / name
         copy = target / name
@@ -49,7 +49,7 @@ def copy_model(source: Path, target: Path) -> None:
             raise CheckpointError(f"{path} can't be copied: {reason(error)}") from error
 
 
-def _beside(folder: Path) -> Iterator[str]:
+def _plain_files(folder: Path) -> Iterator[str]:
     """Yield plain files in the folder itself that no list has to name."""
     for path in folder.iterdir():
         if (

@@ -24,7 +24,7 @@ ANSWER_BYTES = 8
 
 
 class WorkerId(NamedTuple):
-    """By which a worker is ended."""
+    """What a worker is ended by."""
 
     process_id: int
     nursery: int  # process id of the nursery that forked it

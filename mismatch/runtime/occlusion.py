@@ -95,14 +95,14 @@ def _covered(
 ) -> NDArray[np.float64]:
     """Return (cells,): the value with each of them covered, a batch at a time."""
     colour = pixels.mean(axis=(1, 2), keepdims=True)  # (3, 1, 1)
-    found = []
+    values = []
     for start in range(0, len(cells), batch_size):
         chosen = cells[start : start + batch_size]
         batch = np.repeat(pixels[None], len(chosen), axis=0)  # (B, 3, H, W)
         for picture, cell in zip(batch, chosen, strict=True):
             picture[:, cell.top : cell.bottom, cell.left : cell.right] = colour
-        found.append(np.asarray(value(batch), np.float64))
-    return np.concatenate(found)
+        values.append(np.asarray(value(batch), np.float64))
+    return np.concatenate(values)
 
 
 def shrunk(heat: NDArray[np.float64], finest: int) -> NDArray[np.float64]:

@@ -27,16 +27,13 @@ from mismatch.runtime.onnx_graph import (
 )
 from mismatch.runtime.tokenize import TokenBatch, Tokenizer
 
-__all__ = [
-    "OnnxEngine",
-    "open_bundle",
-]
+__all__ = ["OnnxEngine", "open_bundle"]
 
 # tokens; a text that is padded to another length differs in the last digits, which int8's rounding
 # blows up
 LENGTH_STEP = 4
 LONGEST_TRIAL = 512  # tokens; more would take seconds and gigabytes
-TRIAL_TEXTS = ("a red shoe", "a")  # of unlike lengths, so that one is padded
+TRIAL_TEXTS = ("a red shoe", "a")  # unlike lengths, so that one is padded
 
 
 class OnnxEngine:

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
-VERSION: str = ort.__version__  # of onnxruntime
+VERSION: str = ort.__version__  # onnxruntime's
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -162,8 +162,8 @@ class BoundGraph(Graph):
     """A graph on a GPU, whose inputs and output keep their places in its memory: one set a shape,
     batches rounded up to powers of two, so that there are few.
 
-    With `capture` the GPU's work on a shape is recorded at its second call and replayed from then
-    on. onnxruntime has no pinned buffers for Python.
+    `capture`: the GPU's work on a shape is recorded at its second call and replayed from then on.
+    onnxruntime has no pinned buffers for Python.
     """
 
     def __init__(

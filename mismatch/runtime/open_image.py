@@ -241,11 +241,11 @@ def _fetched(place: Remote, name: str) -> bytes:
     """Fetch an object by one request, which asks for no more than a picture of as many pixels as
     are allowed takes without compression.
     """
-    most = 2**63 - 2 if Image.MAX_IMAGE_PIXELS is None else _PLAIN * Image.MAX_IMAGE_PIXELS
-    data = place.read(0, most + 1)
-    if len(data) > most:
+    max_bytes = 2**63 - 2 if Image.MAX_IMAGE_PIXELS is None else _PLAIN * Image.MAX_IMAGE_PIXELS
+    data = place.read(0, max_bytes + 1)
+    if len(data) > max_bytes:
         raise ImageError(
-            f"{name} has more than {most:,} bytes; make it smaller, or raise"
+            f"{name} has more than {max_bytes:,} bytes; make it smaller, or raise"
             " PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
         )
     return data

@@ -69,11 +69,11 @@ def without(text: str, spans: Sequence[Span]) -> str:
     over mended; may be empty.
     """
     kept = []
-    at = 0
+    position = 0
     for span in sorted(spans):
-        kept.append(text[at : span.start])
-        at = max(at, span.end)
-    kept.append(text[at:])
+        kept.append(text[position : span.start])
+        position = max(position, span.end)
+    kept.append(text[position:])
     joined = " ".join(" ".join(kept).split())
     joined = re.sub(r"\(\s*\)", "", joined)
     joined = re.sub(r"\s+([,;:])", r"\1", joined)

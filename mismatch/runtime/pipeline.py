@@ -110,14 +110,14 @@ class Pipeline:
             engine, batch_size=4 * batch_size, long_text=self.long_text, cache=cache
         )
         self.tokenizer = self._texts.tokenizer
-        self.totals = TextCounts()  # of all calls that were not given counts of their own
+        self.totals = TextCounts()  # all calls that have no counts of their own
 
     def score(
         self,
         pairs: Iterable[Pair],
         *,
         window: int = WINDOW,
-        known: EmbeddingMemo | None = None,
+        memo: EmbeddingMemo | None = None,
         counts: TextCounts | None = None,
         live: bool = False,
     ) -> Iterator[ScoredPair]:
@@ -125,11 +125,11 @@ class Pipeline:
 
         Reads `window` pairs ahead; fewer where they carry their images, of which at most
         `HELD_BYTES` encoded or `HELD_IMAGES` decoded ones are held, or where they carry more than
-        `HELD_LETTERS` that are scored in pieces. `known`: what other calls have found out, to which
+        `HELD_LETTERS` that are scored in pieces. `memo`: what other calls have found out, to which
         this one adds; `counts`: of this call's texts, the totals by default; `live`: score pairs as
         they come.
         """
-        known = EmbeddingMemo.empty() if known is None else known
+        memo = EmbeddingMemo.empty() if memo is None else memo
         counts = self.totals if counts is None else counts
         limits = WindowLimits(
             rows=window,
@@ -140,39 +140,39 @@ class Pipeline:
         cut = live_windows if live else windows
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mismatch-decode") as pool:
             for rows in cut(pairs, limits):
-                yield from self._score_window(rows, known, pool, counts)
-                known.trim()
+                yield from self._score_window(rows, memo, pool, counts)
+                memo.trim()
 
     def _score_window(
-        self, rows: list[Pair], known: EmbeddingMemo, pool: ThreadPoolExecutor, counts: TextCounts
+        self, rows: list[Pair], memo: EmbeddingMemo, pool: ThreadPoolExecutor, counts: TextCounts
     ) -> list[ScoredPair]:
         keys = [image_key(row.image) for row in rows]
         new_images = {
             key: row.image
             for key, row in zip(keys, rows, strict=True)
-            if row.problem is None and key not in known.images.values
+            if row.problem is None and key not in memo.images.values
         }
         new_texts = list(
             dict.fromkeys(
                 row.text
                 for row in rows
-                if row.problem is None and row.text not in known.texts.values
+                if row.problem is None and row.text not in memo.texts.values
             )
         )
-        hashed = self._recall_images(new_images, known, pool)
-        unseen = {key: image for key, image in new_images.items() if key not in known.images.values}
+        hashed = self._recall_images(new_images, memo, pool)
+        unseen = {key: image for key, image in new_images.items() if key not in memo.images.values}
         decoded = self._decode_ahead(list(unseen.values()), pool)
         # while the first images are being decoded
-        self._texts.embed_new(new_texts, known, counts)
+        self._texts.embed_new(new_texts, memo, counts)
         for key, value in zip(unseen, self._run_image_tower(decoded), strict=True):
-            known.images.add(key, value)
+            memo.images.add(key, value)
         self._store_images(
-            {hashed[key]: known.images.values[key] for key in unseen if key in hashed}, pool
+            {hashed[key]: memo.images.values[key] for key in unseen if key in hashed}, pool
         )
-        return self._join(rows, [known.images.values.get(key) for key in keys], known)
+        return self._join(rows, [memo.images.values.get(key) for key in keys], memo)
 
     def _recall_images(
-        self, images: Mapping[Hashable, ImageSource], known: EmbeddingMemo, pool: ThreadPoolExecutor
+        self, images: Mapping[Hashable, ImageSource], memo: EmbeddingMemo, pool: ThreadPoolExecutor
     ) -> dict[Hashable, Hashed]:
         """Note what the cache has of new images; returns the cache's keys, where an image has one:
         not where its file can't be read, which decoding explains, nor of what is decoded already.
@@ -180,11 +180,11 @@ class Pipeline:
         if self.cache is None:
             return {}
         every = zip(images, pool.map(hashed_image, images.values()), strict=True)
-        hashed = {key: one for key, one in every if one is not None}
-        found = self.cache.get_many(map(cache_key, hashed.values()), self.engine.image_width)
-        for key, one in hashed.items():
-            if cache_key(one) in found:
-                known.images.add(key, found[cache_key(one)])
+        hashed = {key: digest for key, digest in every if digest is not None}
+        cached = self.cache.get_many(map(cache_key, hashed.values()), self.engine.image_width)
+        for key, digest in hashed.items():
+            if cache_key(digest) in cached:
+                memo.images.add(key, cached[cache_key(digest)])
         return hashed
 
     def _store_images(self, fresh: Mapping[Hashed, Embedded], pool: ThreadPoolExecutor) -> None:
@@ -193,16 +193,16 @@ class Pipeline:
         """
         unchanged = zip(fresh.items(), pool.map(is_unchanged_image, fresh), strict=True)
         store_embeddings(
-            self.cache, {cache_key(one): value for (one, value), same in unchanged if same}
+            self.cache, {cache_key(digest): value for (digest, value), same in unchanged if same}
         )
 
     def _join(
-        self, rows: list[Pair], images: list[Embedded | None], known: EmbeddingMemo
+        self, rows: list[Pair], images: list[Embedded | None], memo: EmbeddingMemo
     ) -> list[ScoredPair]:
-        texts = [known.text(row.text) for row in rows]
+        texts = [memo.text(row.text) for row in rows]
         problems = [
-            row.problem or _reason([image, *said])
-            for row, image, said in zip(rows, images, texts, strict=True)
+            row.problem or _reason([image, *embeddings])
+            for row, image, embeddings in zip(rows, images, texts, strict=True)
         ]
         good = [i for i, problem in enumerate(problems) if problem is None]
         logits = iter(self.pair_logits([(images[i], texts[i]) for i in good]))  # type: ignore[misc]
@@ -296,8 +296,8 @@ class Pipeline:
         embeddings = self._texts.embed(
             unique, self.totals if counts is None else counts, progress, are_pieces=are_pieces
         )
-        found = dict(zip(unique, embeddings, strict=True))
-        return [found[piece] for piece in pieces]
+        by_piece = dict(zip(unique, embeddings, strict=True))
+        return [by_piece[piece] for piece in pieces]
 
     def images(
         self, sources: Iterable[ImageSource], *, progress: Callable[[int], object] | None = None

@@ -77,11 +77,14 @@ def decisive(predictions: Sequence[Prediction], *, best: bool, image_path: str) 
 
     `image_path`: all of them, as the row has them.
     """
-    for one in predictions:
-        if one.similarity_score is None:
-            return replace(one, image_path=image_path)
+    for prediction in predictions:
+        if prediction.similarity_score is None:
+            return replace(prediction, image_path=image_path)
     choose = max if best else min
-    chosen = choose(predictions, key=lambda one: (one.similarity_score or 0.0, one.logit or 0.0))
+    chosen = choose(
+        predictions,
+        key=lambda prediction: (prediction.similarity_score or 0.0, prediction.logit or 0.0),
+    )
     return replace(chosen, image_path=image_path)
 
 
@@ -100,7 +103,7 @@ def table_like(frame: Any, predictions: Sequence[Prediction]) -> Any:
     InputError for a table of another kind.
     """
     check_table(frame)
-    values = {name: [getattr(one, name) for one in predictions] for name in FIELDS}
+    values = {name: [getattr(prediction, name) for prediction in predictions] for name in FIELDS}
     library = _library(frame)
     if library == "pandas":
         return _pandas_frame(frame, values)
@@ -130,7 +133,7 @@ def _pandas_frame(frame: Any, values: dict[str, list[Any]]) -> Any:
     kinds = {
         "similarity_score": "float64",
         "threshold": "float64",
-        "is_match": "boolean",  # with a value for rows in error
+        "is_match": "boolean",  # it has a value for rows in error
         "logit": "float64",
     }
     columns = {

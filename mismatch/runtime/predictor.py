@@ -169,7 +169,7 @@ class Predictor:
         reader = PairReader.of(rows, image_base_path, outside_images, slices=self.slices)
         live = is_live(rows) if live is None else live
         scored = self._predict(rows_of(rows), reader, known, live)
-        return Predictions((one for _, one in scored), scored.counts)
+        return Predictions((prediction for _, prediction in scored), scored.counts)
 
     def predict_rows(
         self,
@@ -262,7 +262,7 @@ class Predictor:
         """Map N texts → (N, text_dim) embeddings of the text tower, not normalised. Raises for an
         empty one, and for what is no text.
 
-        Of a text over the context the beginning only is embedded, whatever `long_text` says.
+        Only the beginning of a text over the context is embedded, whatever `long_text` says.
         """
         return embed_texts(self.pipeline, texts)[:, : self.engine.text_dim]
 
@@ -303,7 +303,7 @@ class Predictor:
         self,
         rows: Iterable[Any],
         reader: PairReader,
-        known: EmbeddingMemo | None,
+        memo: EmbeddingMemo | None,
         live: bool,
         *,
         is_best: bool = False,
@@ -315,20 +315,20 @@ class Predictor:
 
         def pairs() -> Iterator[Pair]:
             for number, row in enumerate(rows, start=1):
-                found = reader.pairs(row, number)
-                pending.append((row, found))
-                yield from found
+                row_pairs = reader.pairs(row, number)
+                pending.append((row, row_pairs))
+                yield from row_pairs
 
         def predictions() -> Generator[tuple[Any, Prediction], None, None]:
-            results = pipeline.score(pairs(), known=known, counts=counts, live=live)
+            results = pipeline.score(pairs(), memo=memo, counts=counts, live=live)
             for scored in results:
-                row, own = pending.popleft()
-                first = self._prediction(own[0], scored)
-                if len(own) == 1:
+                row, row_pairs = pending.popleft()
+                first = self._prediction(row_pairs[0], scored)
+                if len(row_pairs) == 1:
                     yield row, first
                     continue
-                others = zip(own[1:], islice(results, len(own) - 1), strict=True)
-                every = [first, *(self._prediction(pair, one) for pair, one in others)]
+                others = zip(row_pairs[1:], islice(results, len(row_pairs) - 1), strict=True)
+                every = [first, *(self._prediction(pair, result) for pair, result in others)]
                 yield row, decisive(every, best=is_best, image_path=row.image_path)
 
         return Predictions(predictions(), counts)

@@ -64,7 +64,7 @@ class Decoder(Protocol):
         """Return what `open_image` gives, and raise what it raises."""
 
 
-_decoder: Decoder | None = None  # of this process; see `decoded_by`
+_decoder: Decoder | None = None  # this process's; see `decoded_by`
 
 
 @contextmanager
@@ -186,7 +186,8 @@ class Preprocessor:
         transforms of Pillow images with it. The order moves a few pixels next to saturated edges by
         up to a dozen levels.
         """
-        kind, (left, top, right, bottom) = _FILTERS[self.spec.interpolation], box
+        kind = _FILTERS[self.spec.interpolation]
+        left, top, right, bottom = box
         if self.spec.crop_rounding == "floor":  # what tells HF's processors apart
             image = image.resize((size[0], image.height), kind, (left, 0, right, image.height))
             left = 0
@@ -230,10 +231,9 @@ class Preprocessor:
         """Return what resizing to `full` and cropping would give, within one level. A 1 x 30,000
         strip never becomes 4.5 GB of pixels.
         """
-        (x, y), side = (
-            (whole / scaled for whole, scaled in zip(image.size, full, strict=True)),
-            self.spec.size,
-        )
+        side = self.spec.size
+        x = image.width / full[0]  # pixels of the image a pixel of the result
+        y = image.height / full[1]
         left = corner[0] * x
         top = corner[1] * y
         right = min(left + side * x, image.width)

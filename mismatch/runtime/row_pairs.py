@@ -36,7 +36,7 @@ __all__ = [
     "text_problem",
 ]
 
-HALF = re.compile("[\ud800-\udfff]")  # of a character that UTF-16 writes as two
+HALF = re.compile("[\ud800-\udfff]")  # half of a character that UTF-16 writes as two
 HALF_A_CHARACTER = (
     "half of a character (\\ud800 to \\udfff) stands in the text; write both halves, or the"
     " character itself"
@@ -54,8 +54,8 @@ class Pair(NamedTuple):
     image: ImageSource
     text: str
     problem: str | None = None
-    name: str = ""  # of the image as the row has it; empty for one that has no path
-    slice_value: object = None  # of the column by which the model has thresholds
+    name: str = ""  # the image's, as the row has it; empty for one that has no path
+    slice_value: object = None  # the row's in the column by which the model has thresholds
 
 
 class PairSource(NamedTuple):

@@ -18,7 +18,7 @@ from mismatch.specs import ScoreSpec
 __all__ = ["read_score", "score_file", "weights_digest", "write_score"]
 
 CHECKPOINT = "mismatch.json"  # as training/checkpoint.py names it
-FORMAT_VERSION = 1  # of both
+FORMAT_VERSION = 1  # that of both files
 WEIGHTS = (".safetensors", ".bin", ".pt")  # how files of weights end
 
 
@@ -57,19 +57,19 @@ def weights_digest(folder: str | Path) -> str | None:
     try:
         path = score_file(folder)
         record = _record(path)
-    except (CheckpointError, OSError, ValueError):  # for the engine to put into words
+    except (CheckpointError, OSError, ValueError):  # the engine puts it into words
         return None
-    said = {name: value for name, value in record.items() if name not in ("score", SEAL)}
-    if not said.get("files"):  # the first versions wrote no hashes of the files
-        said["files"] = _weights_files(path.parent)
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    contents = {name: value for name, value in record.items() if name not in ("score", SEAL)}
+    if not contents.get("files"):  # the first versions wrote no hashes of the files
+        contents["files"] = _weights_files(path.parent)
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
 def _weights_files(folder: Path) -> list[tuple[str, int, int]]:
     """Return the name, bytes and time of each file of weights."""
     files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS)
-    found = [(path.name, path.stat()) for path in files]
-    return [(name, about.st_size, about.st_mtime_ns) for name, about in found]
+    stats = [(path.name, path.stat()) for path in files]
+    return [(name, about.st_size, about.st_mtime_ns) for name, about in stats]
 
 
 def _record(path: Path) -> dict[str, Any]:

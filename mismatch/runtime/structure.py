@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
-__all__ = [
-    "CostlyError",
-    "read_exactly",
-]
+__all__ = ["CostlyError", "read_exactly"]
 
 
 class CostlyError(Exception):

@@ -70,26 +70,26 @@ class TextTower:
         """
         if self.long_text == "truncate":
             return [(text,) for text in texts]
-        found: dict[str, Pieces | InputError] = {}
+        pieces: dict[str, Pieces | InputError] = {}
         usable = []
         for text in texts:
             problem = cutting_problem(text)
             if problem is None:
                 usable.append(text)
             else:
-                found[text] = InputError(problem)
+                pieces[text] = InputError(problem)
         long = []
         for text, encoded in zip(usable, self.tokenizer.encode_each(usable), strict=True):
             if isinstance(encoded, InputError):
-                found[text] = encoded
+                pieces[text] = encoded
             elif not encoded.cut:
-                found[text] = (text,)
-            elif text not in found:
-                found[text] = ()
+                pieces[text] = (text,)
+            elif text not in pieces:
+                pieces[text] = ()
                 long.append(text)
         counts.add(long_texts=len(long))
-        found |= zip(long, split_each(long, self.tokenizer), strict=True)
-        return [found[text] for text in texts]
+        pieces |= zip(long, split_each(long, self.tokenizer), strict=True)
+        return [pieces[text] for text in texts]
 
     def embed(
         self,
@@ -106,33 +106,33 @@ class TextTower:
         """
         return self._embed(texts, counts, self._run, progress, count_long=not are_pieces)
 
-    def embed_new(self, texts: list[str], known: EmbeddingMemo, counts: TextCounts) -> None:
+    def embed_new(self, texts: list[str], memo: EmbeddingMemo, counts: TextCounts) -> None:
         """Embed texts that are new, long ones in pieces; what they share runs once."""
         if self.long_text == "truncate":
             embeddings = self._embed(texts, counts, self._recall, None, count_long=True)
             for text, value in zip(texts, embeddings, strict=True):
-                known.texts.add(text, value)
+                memo.texts.add(text, value)
             return
-        unseen = [text for text in texts if text not in known.pieces.values]
-        fitting = self._split(unseen, known, counts)
-        parts = (part for text in texts for part in known.pieces.values.get(text, ()))
+        unseen = [text for text in texts if text not in memo.pieces.values]
+        fitting = self._split(unseen, memo, counts)
+        parts = (part for text in texts for part in memo.pieces.values.get(text, ()))
         pieces = list(
             dict.fromkeys(
-                part for part in parts if part not in known.texts.values and part not in fitting
+                part for part in parts if part not in memo.texts.values and part not in fitting
             )
         )
         for piece, encoded in zip(pieces, self.tokenizer.encode_each(pieces), strict=True):
             if isinstance(encoded, InputError):
-                known.texts.add(piece, encoded)
+                memo.texts.add(piece, encoded)
             else:
                 fitting[piece] = encoded.ids
                 counts.add(truncated=int(encoded.cut))  # a letter that is longer than the context
         embeddings = self._recall(list(fitting), list(fitting.values()))
         for text, embedding in zip(fitting, embeddings, strict=True):
-            known.texts.add(text, embedding)
+            memo.texts.add(text, embedding)
 
     def _split(
-        self, texts: list[str], known: EmbeddingMemo, counts: TextCounts
+        self, texts: list[str], memo: EmbeddingMemo, counts: TextCounts
     ) -> dict[str, list[int]]:
         """Return the ids of the texts that fit; for the others, their pieces are noted."""
         usable = []
@@ -141,12 +141,12 @@ class TextTower:
             if problem is None:
                 usable.append(text)
             else:
-                known.texts.add(text, InputError(problem))
+                memo.texts.add(text, InputError(problem))
         fitting: dict[str, list[int]] = {}
         too_long = []
         for text, encoded in zip(usable, self.tokenizer.encode_each(usable), strict=True):
             if isinstance(encoded, InputError):
-                known.texts.add(text, encoded)
+                memo.texts.add(text, encoded)
             elif encoded.cut:
                 too_long.append(text)
             else:
@@ -154,9 +154,9 @@ class TextTower:
         counts.add(long_texts=len(too_long))
         for text, pieces in zip(too_long, split_each(too_long, self.tokenizer), strict=True):
             if isinstance(pieces, InputError):
-                known.texts.add(text, pieces)
+                memo.texts.add(text, pieces)
             else:
-                known.pieces.add(text, pieces)
+                memo.pieces.add(text, pieces)
         return fitting
 
     def _embed(
@@ -198,12 +198,12 @@ class TextTower:
         if self._cache is None:
             return self._run(texts, ids, progress)
         keys = [text_key(text) for text in texts]
-        found = self._cache.get_many(keys, self._engine.text_width)
-        unseen = [i for i, key in enumerate(keys) if key not in found]
+        cached = self._cache.get_many(keys, self._engine.text_width)
+        unseen = [i for i, key in enumerate(keys) if key not in cached]
         encoded = self._run(texts, [ids[i] for i in unseen], progress)
         fresh = {keys[i]: value for i, value in zip(unseen, encoded, strict=True)}
         store_embeddings(self._cache, fresh)
-        return [found[key] if key in found else fresh[key] for key in keys]
+        return [cached[key] if key in cached else fresh[key] for key in keys]
 
     def _run(
         self, _texts: Sequence[str], ids: Sequence[list[int]], progress: Progress | None = None

@@ -33,11 +33,10 @@ __all__ = [
     "shown",
 ]
 
-LOOKED_AT = 200  # characters from which a text's language is known
-LEAST_LETTERS = 4  # from which it is known
-# and their share
-UNKNOWN = {"[UNK]", "<unk>"}
-FEW = 0.2
+LOOKED_AT = 200  # characters, which tell a text's language
+LEAST_LETTERS = 4  # fewer tell no language
+UNKNOWN = {"[UNK]", "<unk>"}  # tokens for what a tokenizer doesn't know
+FEW = 0.2  # share of a text's tokens that may be among them
 SPACE = "\u2581"  # SentencePiece's
 SAMPLE = "a"  # a text that every tokenizer can encode
 SHOWN = 60  # characters of a text that an error quotes
@@ -239,9 +238,9 @@ def clean_whitespace(text: str) -> str:
 
 
 def _mended(text: str) -> str:
-    """Mend as `ftfy.fix_text`, in linear time. Of a long text the accents on one letter beyond
-    `MOST_MARKS` are left out before it is composed, since Python sorts them in the square of their
-    number.
+    """Mend as `ftfy.fix_text`, in linear time. The accents on one letter of a
+    long text beyond `MOST_MARKS` are left out before it is composed, since Python sorts them in the
+    square of their number.
     """
     if len(text) <= LONG:
         return ftfy.fix_text(text)
@@ -336,15 +335,15 @@ def _is_librarys(error: BaseException) -> bool:
 
 def _alone(work: Callable[[str], T], text: str) -> T:
     """Return `work` of one text; InputError where it fails on that and not on others."""
-    [found] = run_bisected(
-        lambda texts: [work(one) for one in texts],
+    [result] = run_bisected(
+        lambda texts: [work(item) for item in texts],
         [text],
         sample=lambda: SAMPLE,
         problem=_not_encoded,
     )
-    if isinstance(found, InputError):
-        raise found
-    return found
+    if isinstance(result, InputError):
+        raise result
+    return result
 
 
 def _not_encoded() -> InputError:

@@ -1,4 +1,4 @@
-"""tokenizer.json of strangers, looked at before the tokenizers library takes texts by it: what
+"""Untrusted tokenizer.json files, looked at before the tokenizers library reads texts by them: what
 grows them without end, or searches them without end.
 """
 
@@ -120,56 +120,56 @@ def _repeats_repetition(pattern: str) -> bool:
     """Return whether a group that holds a repetition without bound, or alternatives, is itself
     repeated without bound.
     """
-    open_groups: list[bool] = []  # of each group around here: whether repeating it is dangerous
-    at = 0
-    while at < len(pattern):
-        char = pattern[at]
+    open_groups: list[bool] = []  # whether repeating each group around here is dangerous
+    position = 0
+    while position < len(pattern):
+        char = pattern[position]
         if char == "\\":
-            at += 2
+            position += 2
             continue
         if char == "[":
-            at = _end_of_class(pattern, at)
+            position = _end_of_class(pattern, position)
         elif char == "(":
             open_groups.append(False)
         elif char == ")" and open_groups:
             dangerous = open_groups.pop()
-            repeated = _is_unbounded(pattern, at + 1)
+            repeated = _is_unbounded(pattern, position + 1)
             if dangerous and repeated:
                 return True
             if open_groups:
                 open_groups[-1] |= dangerous or repeated
-        elif open_groups and (char == "|" or _is_unbounded(pattern, at)):
+        elif open_groups and (char == "|" or _is_unbounded(pattern, position)):
             open_groups[-1] = True
-        at += 1
+        position += 1
     return False
 
 
-def _is_unbounded(pattern: str, at: int) -> bool:
+def _is_unbounded(pattern: str, position: int) -> bool:
     """Return whether a repetition begins there that goes on as long as it can, or many times."""
-    found = REPETITION.match(pattern, at)
-    if found is None:
+    repetition = REPETITION.match(pattern, position)
+    if repetition is None:
         return False
-    if found[0] in "*+":
+    if repetition[0] in "*+":
         return True
-    least = found[1]
-    comma = found[2]
-    most = found[3]
-    if comma and not most:
+    min_count = repetition[1]
+    comma = repetition[2]
+    max_count = repetition[3]
+    if comma and not max_count:
         return True
-    return int((most or least or "0")[:9]) > FEW
+    return int((max_count or min_count or "0")[:9]) > FEW
 
 
-def _end_of_class(pattern: str, at: int) -> int:
+def _end_of_class(pattern: str, position: int) -> int:
     """Return where the brackets that open there close, those within them passed over."""
     depth = 0
-    while at < len(pattern):
-        if pattern[at] == "\\":
-            at += 1
-        elif pattern[at] == "[":
+    while position < len(pattern):
+        if pattern[position] == "\\":
+            position += 1
+        elif pattern[position] == "[":
             depth += 1
-        elif pattern[at] == "]":
+        elif pattern[position] == "]":
             depth -= 1
             if depth == 0:
                 break
-        at += 1
-    return at
+        position += 1
+    return position

@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 WINDOW = 4096  # rows that are looked at together
-HELD_BYTES = 64 * 2**20  # of encoded images handed over as bytes, after which a window ends early
-# decoded images handed over (Pillow's, arrays), after which it does too; a batch if that is more
+HELD_BYTES = 64 * 2**20  # a window with more encoded images ends early
+# so does one with more decoded images (Pillow's, arrays); a batch if that is more
 HELD_IMAGES = 64
-# of texts, after which it does too where long ones go in pieces: 44,000 of Chinese, 90 MB of 512
-# numbers each; fewer of English
+# so does one with more letters, where long texts go in pieces: 44,000 pieces of Chinese, 90 MB of
+# 512 numbers each; fewer of English
 HELD_LETTERS = 2**20
 QUIET = 0.01  # seconds without a row of a live source, after which those that are there are scored
 

@@ -434,7 +434,7 @@ def _check_tokenizer(tokenizer: Any, vocabulary: int, model_id: str) -> None:
 
 
 def _check_end(tokenizer: Any, model: Any, model_id: str) -> None:
-    """Check the end token, at which CLIP's text tower and its kin read the embedding.
+    """Check the end token, at which CLIP's text tower and similar ones read the embedding.
     Configurations of the old kinds that say 2 mean the highest id.
     """
     end = getattr(getattr(model, "text_model", None), "eos_token_id", None)

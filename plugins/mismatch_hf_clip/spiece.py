@@ -24,16 +24,19 @@ def backends(tokenizer: Any) -> Iterator[Tokenizer]:
     """Yield what may give the tokenizer's ids, the likeliest first: its own backend, the
     tokenizer.json next to a slow one, its SentencePiece model converted.
     """
-    if (own := getattr(tokenizer, "backend_tokenizer", None)) is not None:
-        yield own
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        yield backend
         return
-    if (beside := _beside(tokenizer)) is not None:
-        yield beside
+    fast = _fast_backend(tokenizer)
+    if fast is not None:
+        yield fast
     if hasattr(tokenizer, "canonicalize_text"):
         yield _siglip(tokenizer)
 
 
-def _beside(tokenizer: Any) -> Tokenizer | None:
+def _fast_backend(tokenizer: Any) -> Tokenizer | None:
+    """Return the tokenizer.json's next to a slow tokenizer."""
     try:
         fast = transformers.PreTrainedTokenizerFast.from_pretrained(tokenizer.name_or_path)
     except Exception:  # noqa: BLE001 - none there, or one that can't be read

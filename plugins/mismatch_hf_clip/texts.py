@@ -71,7 +71,7 @@ def text_spec(tokenizer: Any, length: int, model_id: str) -> TextSpec:
     name = f"a {type(tokenizer).__name__} whose ids no tokenizer.json gives"
     raise BackboneError(
         f"hf-clip: '{model_id}' has {name}, first for {wrong}; save a tokenizer.json of its own"
-        " beside it"
+        " next to it"
     )
 
 

@@ -41,7 +41,7 @@ def plugin(hook: str, load: str = "return model_id") -> str:
 
 
 LIT = plugin(
-    'register("lit", load, models=["base", "tiny"], default_model="tiny", description="a stranger",'
+    'register("lit", load, models=["base", "tiny"], default_model="tiny", description="a third party",'
     " api_version=1)"
 )
 
@@ -116,7 +116,7 @@ def test_a_stranger_is_registered_with_its_origin(install: Install) -> None:
     assert (lit.models, lit.default_model, lit.description) == (
         ("base", "tiny"),
         "tiny",
-        "a stranger",
+        "a third party",
     )
     assert (lit.distribution, lit.version, lit.entry_point, lit.module) == (
         "mismatch-lit",

@@ -23,7 +23,7 @@ LIT = BackboneFamily(
     LOAD,
     ("base", "tiny"),
     "tiny",
-    "a stranger",
+    "a third party",
     1,
     "mismatch-lit",
     "2.5",
@@ -45,7 +45,7 @@ run = partial(commands.run, "backbones")
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One stranger and one broken plugin in the place of what is installed."""
+    """One third-party and one broken plugin in the place of what is installed."""
     monkeypatch.setattr(registry, "_installed", lambda: Registry({"lit": LIT}, (ILL,)))
 
 
@@ -70,7 +70,7 @@ def test_a_table() -> None:
     assert (
         run("list").stdout
         == "family  default model  distribution      description\nlit     tiny          "
-        " mismatch-lit 2.5  a stranger\n\nlit models: base, tiny\n"
+        " mismatch-lit 2.5  a third party\n\nlit models: base, tiny\n"
     )
 
 
@@ -81,7 +81,7 @@ def test_json_has_every_fact() -> None:
         "name": "lit",
         "models": ["base", "tiny"],
         "default_model": "tiny",
-        "description": "a stranger",
+        "description": "a third party",
         "api_version": 1,
     }
     lit |= {
@@ -111,7 +111,7 @@ def test_show_says_where_a_family_comes_from() -> None:
     ) == {
         "name": "lit",
         "models": "base, tiny",
-        "description": "a stranger",
+        "description": "a third party",
         "distribution": "mismatch-lit",
         "version": "2.5",
         "module": "mismatch_lit",

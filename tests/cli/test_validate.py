@@ -199,7 +199,7 @@ def read(name: str) -> list[dict[str, str]]:
 @pytest.fixture
 def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any) -> Any:
     """train.csv with a repeated row, a contradiction, a broken image and two leaks, one of them
-    encoded anew; test.csv.
+    encoded again; test.csv.
     """
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path, 20)

@@ -1,4 +1,4 @@
-"""One writer at a time; whoever comes second learns of whom, and a crash locks nobody out."""
+"""One writer at a time; the one who comes second learns of whom, and a crash locks nobody out."""
 
 from __future__ import annotations
 

@@ -550,7 +550,7 @@ def test_a_kind_exports(backbone: OpenClipBackbone) -> None:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for an address is refused."""
+    """Anyone who asks for an address is refused."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError("no network in this test")

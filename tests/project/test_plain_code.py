@@ -20,15 +20,20 @@ MOST_LINES_OF_MOST = 30  # of nine functions in ten
 PACKAGES_WITH_PLAIN_NAMES = (
     "",
     "backbones",
+    "cli",
+    "data",
     "evaluation",
     "export",
     "io",
     "reports",
+    "runtime",
     "scale",
     "testing",
     "training",
 )
 NAMES_OF_NOTHING = {"known", "found", "said", "given", "own", "one", "at", "most", "least"}
+# a file, and a keyword argument of the API there that keeps its name
+PUBLIC_NAMES = {("runtime/predictor.py", "known")}
 
 
 def code_lines(text: str) -> int:
@@ -89,6 +94,7 @@ def test_a_name_says_what_it_holds(package: str) -> None:
         for path in (folder.rglob("*.py") if package else folder.glob("*.py"))
         for line, name in names_given(ast.parse(path.read_text()))
         if name in NAMES_OF_NOTHING
+        and (path.relative_to(PACKAGE).as_posix(), name) not in PUBLIC_NAMES
     ]
     assert vague == [], "call it what it holds: a row, findings, options, a position"
 

@@ -182,7 +182,7 @@ def children(process_id: int) -> list[int]:
 
 
 def ended(process_ids: list[int]) -> bool:
-    """Whether they are gone, or wait for whoever started them to notice."""
+    """Whether they are gone, or wait for the one who started them to notice."""
     for _ in range(100):
         states = [Path(f"/proc/{one}/stat") for one in process_ids]
         if all(

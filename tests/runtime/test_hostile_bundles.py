@@ -1,4 +1,4 @@
-"""Bundles of strangers, whose hashes are true and whose content is wrong, end as one
+"""Untrusted bundles, whose hashes are true and whose content is wrong, end as one
 CheckpointError when they are opened, and in time.
 """
 

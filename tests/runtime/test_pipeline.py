@@ -142,7 +142,7 @@ def test_the_memo_is_bounded(colour_engine: Any) -> None:
     images = {i: Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)}
     results = list(
         Pipeline(colour_engine(), batch_size=4).score(
-            [Pair(image, "red") for image in images.values()], window=8, known=known
+            [Pair(image, "red") for image in images.values()], window=8, memo=known
         )
     )
     logits: list[Any] = [result.logit for result in results]

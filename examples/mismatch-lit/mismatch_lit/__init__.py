@@ -1,4 +1,4 @@
-"""The backbone family `lit`: any image tower of timm beside any text tower of transformers."""
+"""The backbone family `lit`: any image tower of timm with any text tower of transformers."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from mismatch_lit.sources import is_path, quiet, read_json, seeded
 __all__ = ["LitBackbone", "load", "split"]
 
 TINY = "tiny"
-ABOUT = "lit.json"  # says what the two folders beside it hold
+ABOUT = "lit.json"  # says what the two folders next to it hold
 FORMAT_VERSION = 1
 IMAGE, TEXT = "image", "text"  # folders
 

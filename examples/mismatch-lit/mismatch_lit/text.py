@@ -266,7 +266,7 @@ def _context_length(model: Any, tokenizer: Any, max_length: int | None) -> int:
 
 
 def _positions(model: Any) -> int | None:
-    """Position embeddings for tokens; RoBERTa and its kin count on from their padding id."""
+    """Position embeddings for tokens; RoBERTa and similar models count on from their padding id."""
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     first = getattr(table, "padding_idx", None)
     count = getattr(model.config, "max_position_embeddings", None)

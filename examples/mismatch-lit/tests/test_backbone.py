@@ -62,7 +62,7 @@ class TestTiny(BackboneContract):
 
 
 class TestPair(BackboneContract):
-    """A ViT of timm beside an XLM-RoBERTa, from directories."""
+    """A ViT of timm with an XLM-RoBERTa, from directories."""
 
     reference = "lit"
 
@@ -269,7 +269,7 @@ def test_what_is_saved_is_read_by_timm_transformers_and_load(
     pair: LitBackbone, tmp_path: Path
 ) -> None:
     for name in ("mismatch.json", "classification_head.safetensors", "training_stats.json"):
-        (tmp_path / name).write_text("{}")  # a checkpoint has them beside
+        (tmp_path / name).write_text("{}")  # a checkpoint has them too
     pair.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "lit.json").read_text()) == {
         "format_version": 1,

@@ -22,8 +22,8 @@ def split_usable_rows(
     it can.
 
     `broken`: images that can't be read, and why; `leaked`: images that stand in a file to test on,
-    and where. Of rows that repeat each other the first stays; of an image and a text that are match
-    and mismatch none does. InputError for a file that can't be read.
+    and where. The first of rows that repeat each other stays; none does of an image and a text that
+    are match and mismatch. InputError for a file that can't be read.
     """
     columns = columns or Columns()
     clashing = _clashing(path, columns)
@@ -67,10 +67,10 @@ def _reason(
 def _clashing(path: str | Path, columns: Columns) -> set[int]:
     """Return the pairs with both labels, by hash."""
     labels: dict[int, int] = {}
-    found = set()
+    clashing = set()
     for row in read_rows(path, require_label=True, columns=columns):
         if row.problem is None and row.label is not None:
             pair = hash((row.image_path, row.text))
             if labels.setdefault(pair, row.label) != row.label:
-                found.add(pair)
-    return found
+                clashing.add(pair)
+    return clashing

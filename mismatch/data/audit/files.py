@@ -38,11 +38,11 @@ __all__ = ["MAX_PROBLEMS", "balance_advice", "size_advice", "validate_files"]
 # label, total, unit → what receives how many more are done
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
 Resolver = Callable[[str], str]  # an image as written → where it lies
-# to train on
+# rows to train on
 MIN_ROWS = 500
 GOOD_ROWS = 5_000
-MIN_SHARE = 0.2  # of the rarer label
-MAX_PROBLEMS = 50  # that are kept and shown, per file
+MIN_SHARE = 0.2  # the rarer label's
+MAX_PROBLEMS = 50  # kept and shown, per file
 
 
 def validate_files(  # noqa: PLR0913
@@ -146,14 +146,12 @@ def _read(
     """Add all that a file says but the images."""
     texts = set[int]()
     pairs = _Pairs()
-    for found in scan_rows(
+    for scanned in scan_rows(
         path, lambda line, message: audit.faults.append((line, message)), columns
     ):
-        row = (
-            found
-            if columns.multi_image is None
-            else found._replace(problem=training_problem(found, columns))
-        )
+        row = scanned
+        if columns.multi_image is not None:
+            row = scanned._replace(problem=training_problem(scanned, columns))
         _add_row(audit, row, where, keep, columns)
         if row.intact and row.text and (key := hash(row.text)) not in texts:
             texts.add(key)
@@ -245,8 +243,8 @@ def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> No
     file.bad_images = len(bad)
     file.problem_count += sum(map(len, bad.values()))
     file.bad_lines.update(line for lines in bad.values() for line in lines)
-    found = ((line, str(broken[path])) for path, lines in bad.items() for line in lines)
-    file.problems = heapq.nsmallest(keep, [*file.problems, *heapq.nsmallest(keep, found)])
+    problems = ((line, str(broken[path])) for path, lines in bad.items() for line in lines)
+    file.problems = heapq.nsmallest(keep, [*file.problems, *heapq.nsmallest(keep, problems)])
     if (
         bad
         and len(bad) == len(file.images)

@@ -34,14 +34,12 @@ __all__ = [
 SHOWN = 3  # lines in a message
 KEPT = 50  # lines in a report
 SAMPLE = 50_000  # rows whose texts are looked at for what gives labels away
-# of one image or text that stands oddly often: rows, times the mean, share of the rows
+# least rows, times the mean and share of the rows of an image or text that stands oddly often
 LEAST_USES = 20
 MORE_OFTEN = 10
 LEAST_SHARE = 0.001
 BLIND_WARNING = 0.6  # AUROC
 MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{2,6});")
-
-
 SPECIAL = 2  # tokens around a text
 WORD = re.compile(r"[^\W_]+")
 
@@ -106,12 +104,12 @@ class TextCheck:
         self._scripts: dict[str, _Lines] = {}
         self._longest = 0  # tokens
         self._uses: Counter[int] = Counter()
-        # of texts that repeat: the text and a line of it
+        # texts that repeat, each with a line of it
         self._example: dict[int, tuple[str, int]] = {}
         self._random = random.Random(0)
         self.sample: list[Sampled] = []
         self.blind: float | None = None  # AUROC of the texts alone, once `findings` has measured it
-        self.rows = 0  # with a label
+        self.rows = 0  # those that have a label
 
     def add(self, row: Row) -> None:
         """Look at a row that can be used."""
@@ -153,8 +151,10 @@ class TextCheck:
         self.rows += 1
         if len(self.sample) < SAMPLE:
             self.sample.append(entry)
-        elif (at := self._random.randrange(self.rows)) < SAMPLE:
-            self.sample[at] = entry
+            return
+        place = self._random.randrange(self.rows)
+        if place < SAMPLE:
+            self.sample[place] = entry
 
     def findings(self) -> Iterator[Finding]:
         """Yield all doubts about the texts."""
@@ -216,22 +216,23 @@ class TextCheck:
         if len(self._scripts) > 1:
             common, *others = sorted(self._scripts, key=lambda script: -self._scripts[script].count)
             for script in others:
-                found = self._scripts[script]
-                written = (
-                    f"text{'s are' if found.count != 1 else ' is'} written in {script.capitalize()}"
-                    " letters"
-                )
-                yield found.finding(
+                lines = self._scripts[script]
+                texts = "texts are" if lines.count != 1 else "text is"
+                yield lines.finding(
                     "script",
-                    f"{found.count:,} {written}, most are in {common.capitalize()}; an audit for a"
-                    " backbone tells whether it can read them",
+                    f"{lines.count:,} {texts} written in {script.capitalize()} letters, most are in"
+                    f" {common.capitalize()}; an audit for a backbone tells whether it can read"
+                    " them",
                 )
 
     def _blind(self) -> Iterator[Finding]:
         from mismatch.data.unimodal_baselines import blind_text_auroc, telltales
 
-        texts, labels, images = zip(*self.sample, strict=True) if self.sample else ((), (), ())
-        self.blind = auroc = _blind_auroc(labels, lambda: blind_text_auroc(texts, labels, images))
+        texts = [row.text for row in self.sample]
+        labels = [row.label for row in self.sample]
+        images = [row.image for row in self.sample]
+        auroc = _blind_auroc(labels, lambda: blind_text_auroc(texts, labels, images))
+        self.blind = auroc
         if auroc is not None and auroc > BLIND_WARNING:
             words = ", ".join(
                 f"{told.word!r} ({told.mismatches:.0%} of {told.rows:,} rows are mismatches)"
@@ -255,12 +256,12 @@ def blind_images(
     """
     from mismatch.data.unimodal_baselines import blind_image_auroc
 
-    known = [(row, made) for row, made in zip(sample, prints, strict=True) if made is not None]
-    labels = [row.label for row, _ in known]
+    readable = [(row, made) for row, made in zip(sample, prints, strict=True) if made is not None]
+    labels = [row.label for row, _ in readable]
     # (N, 192)
-    features = np.array([np.frombuffer(made.thumb, np.uint8) for _, made in known], np.float32)
+    features = np.array([np.frombuffer(made.thumb, np.uint8) for _, made in readable], np.float32)
     auroc = _blind_auroc(
-        labels, lambda: blind_image_auroc(features, labels, [row.image for row, _ in known])
+        labels, lambda: blind_image_auroc(features, labels, [row.image for row, _ in readable])
     )
     if auroc is None or auroc <= BLIND_WARNING:
         return auroc, []
@@ -268,7 +269,7 @@ def blind_images(
         f"images alone tell the labels (AUROC {auroc:.2f}), so that a model could ignore the texts;"
         " do matches and mismatches come from two sources?"
     )
-    return auroc, [Finding("blind-image", message, len(known))]
+    return auroc, [Finding("blind-image", message, len(readable))]
 
 
 def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float | None:
@@ -304,8 +305,8 @@ def _often(uses: Counter[Any]) -> Iterator[tuple[Any, int]]:
     thousandth of the rows.
     """
     total = uses.total()
-    least = max(LEAST_USES, MORE_OFTEN * total / (len(uses) or 1), LEAST_SHARE * total)
-    yield from ((key, count) for key, count in uses.most_common(SHOWN) if count >= least)
+    min_uses = max(LEAST_USES, MORE_OFTEN * total / (len(uses) or 1), LEAST_SHARE * total)
+    yield from ((key, count) for key, count in uses.most_common(SHOWN) if count >= min_uses)
 
 
 def text_key(text: str) -> int:
@@ -338,23 +339,23 @@ def near_duplicates(
             findings[number].append(Finding("near-duplicates", message, len(lines), lines[:KEPT]))
         for other in range(number + 1, len(files)):
             shared = members[number].keys() & members[other].keys()
-            found = {
+            shared_images = {
                 path
                 for key in shared
                 for path in members[number][key]
                 if set(members[other][key]) != {path}
             }
-            if found:
-                leaks[number, other] = found
+            if shared_images:
+                leaks[number, other] = shared_images
     return findings, leaks
 
 
 def _members(images: Mapping[str, Sequence[int]], group: Mapping[str, int]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
+    members: dict[int, list[str]] = {}
     for path in images:
         if path in group:
-            found.setdefault(group[path], []).append(path)
-    return found
+            members.setdefault(group[path], []).append(path)
+    return members
 
 
 class _Lines:

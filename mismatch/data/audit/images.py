@@ -79,7 +79,7 @@ def oddities(path: str | Path) -> tuple[str, ...]:
     try:
         with Image.open(path) as image:
             short, long = sorted(image.size)
-            found = {
+            is_odd = {
                 # MPO: a phone's photo with its preview
                 "animated": image.format != "MPO" and getattr(image, "is_animated", False),
                 "mode": image.mode not in USUAL_MODES,
@@ -88,16 +88,18 @@ def oddities(path: str | Path) -> tuple[str, ...]:
             }
     except OSError:  # gone since it was decoded
         return ()
-    return tuple(kind for kind, holds in found.items() if holds)
+    return tuple(kind for kind, holds in is_odd.items() if holds)
 
 
 def oddity_findings(
     images: Mapping[str, Sequence[int]], seen: Mapping[str, Seen]
 ) -> Iterator[Finding]:
     """Yield the oddities of one file: `images` and the lines that name them."""
-    for kind, (one, several, so) in ODDITIES.items():
+    for kind, (singular, plural, consequence) in ODDITIES.items():
         odd = [path for path in images if kind in seen[path].odd]
         if odd:
             lines = sorted(line for path in odd for line in images[path])
-            count = f"1 image {one}" if len(odd) == 1 else f"{len(odd):,} images {several}"
-            yield Finding(kind, f"{count} ({in_lines(lines)}): {so}", len(lines), lines[:KEPT])
+            count = f"1 image {singular}" if len(odd) == 1 else f"{len(odd):,} images {plural}"
+            yield Finding(
+                kind, f"{count} ({in_lines(lines)}): {consequence}", len(lines), lines[:KEPT]
+            )

@@ -27,14 +27,14 @@ class FileAudit:
     texts: int = 0  # distinct ones
     # `text_key` of each → the first line that has it
     text_keys: dict[int, int] = field(default_factory=dict, repr=False)
-    sample: list[Sampled] = field(default_factory=list, repr=False)  # for the blind baselines
+    sample: list[Sampled] = field(default_factory=list, repr=False)  # the blind baselines'
     # where each image lies → the lines that name it
     images: dict[str, list[int]] = field(default_factory=dict, repr=False)
     bad_images: int = 0
     # AUROC with which texts alone, and images alone, tell the labels
     blind: dict[str, float | None] = field(default_factory=dict)
     bad_lines: set[int] = field(default_factory=set, repr=False)
-    faults: list[tuple[int, str]] = field(default_factory=list)  # of the file itself, by line
+    faults: list[tuple[int, str]] = field(default_factory=list)  # the file's own: line, message
     # the first ones, faults included, by line
     problems: list[tuple[int, str]] = field(default_factory=list)
     problem_count: int = 0

@@ -43,7 +43,7 @@ def main_script(text: str) -> str | None:
     """
     if text.isascii():
         return "latin" if any(map(str.isalpha, text)) else None
-    counts = Counter(script for char in text if (script := _script_of(char)))
+    counts = Counter(filter(None, map(_script_of, text)))
     return max(counts, key=lambda script: counts[script]) if counts else None
 
 

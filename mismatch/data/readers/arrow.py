@@ -223,7 +223,7 @@ class _Source:
             for group, pieces in enumerate(chunks):
                 if metadata.row_group(group).num_rows == 0:
                     continue  # it has no pages
-                count = rows_at_a_time(pages, pieces, leaves, most=BATCH)
+                count = rows_at_a_time(pages, pieces, leaves, max_rows=BATCH)
                 for batch in parquet.iter_batches(
                     batch_size=count, row_groups=[group], columns=self.kept, use_threads=False
                 ):
@@ -241,7 +241,7 @@ class _Source:
     def _leaves(self, parquet: Any, chunks: list[list[Chunk]]) -> list[Leaf]:
         """Return those of the kept columns."""
         kept = {*self.kept}
-        found = []
+        leaves = []
         for number in range(len(parquet.schema)):
             column = parquet.schema.column(number)
             parts = column.path.split(".")
@@ -250,8 +250,8 @@ class _Source:
                 is_expanded = column.physical_type == STRINGS and any(
                     DELTA_STRINGS in group[number].encodings for group in chunks
                 )
-                found.append(Leaf(number, column.max_repetition_level > 0, is_expanded))
-        return found
+                leaves.append(Leaf(number, column.max_repetition_level > 0, is_expanded))
+        return leaves
 
     def _dataset_batches(self) -> Iterator[tuple[int, Any]]:
         """Yield all, each with how many rows stand before it; mapped, so that one that nobody looks

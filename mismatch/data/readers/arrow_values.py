@@ -67,8 +67,8 @@ class ArrowValues:
         for name in self.kept:
             array = batch.column(batch.schema.get_field_index(name))
             if name == self.columns.image:
-                array, found = self._images(array)
-                problems |= found
+                array, embedded = self._images(array)
+                problems |= embedded
             values = self._values(
                 array,
                 self.class_names.get(name),
@@ -92,12 +92,7 @@ class ArrowValues:
                         if not _is_path(value)
                     },
                 )
-            lists.append(
-                [
-                    "" if value is None else value if type(value) is str else as_text(value)
-                    for value in values
-                ]
-            )
+            lists.append([value if type(value) is str else _text_of(value) for value in values])
         return lists, problems
 
     def _images(self, array: Any) -> tuple[Any, dict[int, str]]:
@@ -125,8 +120,8 @@ class ArrowValues:
             )
         if (types.is_list(kind) or types.is_large_list(kind)) and self.columns.multi_image is None:
             counts = [0 if value is None else len(value) for value in array.to_pylist()]
-            said = {i: several_images(count) for i, count in enumerate(counts) if count > 1}
-            return array, said
+            problems = {i: several_images(count) for i, count in enumerate(counts) if count > 1}
+            return array, problems
         return array, {}
 
     def _values(self, array: Any, class_names: list[str] | None, *, as_written: bool) -> list[Any]:
@@ -212,10 +207,10 @@ def is_compressed(kind: str, metadata: bytes) -> bool:
         return False
     place = struct.unpack_from("<I", metadata, 0)[0]
     for field in fields:
-        at = _field(metadata, place, field)
-        if at is None:
+        offset = _field(metadata, place, field)
+        if offset is None:
             return False
-        place = at + struct.unpack_from("<I", metadata, at)[0]
+        place = offset + struct.unpack_from("<I", metadata, offset)[0]
     return _field(metadata, place, COMPRESSION) is not None
 
 
@@ -244,6 +239,11 @@ def _is_path(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
-def _note(problems: dict[int, str], found: Mapping[int, str]) -> None:
-    for place, problem in found.items():
+def _text_of(value: Any) -> str:
+    """Return a value's text; none of null."""
+    return "" if value is None else as_text(value)
+
+
+def _note(problems: dict[int, str], further: Mapping[int, str]) -> None:
+    for place, problem in further.items():
         problems[place] = f"{problems[place]}; {problem}" if place in problems else problem

@@ -220,10 +220,10 @@ def _fault_of(
     """Return the line and what is wrong there, of a record that starts at `line`."""
     if isinstance(error, UnicodeDecodeError):
         return next(((line, not_utf8(byte)) for line, byte in bad_bytes(path)), (line, "not UTF-8"))
-    said = str(error)
+    message = str(error)
     if isinstance(error, _TooLongError):
-        return line, said
-    if "unexpected end of data" in said:
+        return line, message
+    if "unexpected end of data" in message:
         return (
             _open_quote(path, line, delimiter),
             (
@@ -231,9 +231,9 @@ def _fault_of(
                 " quoted text twice"
             ),
         )
-    if "field larger" in said:
+    if "field larger" in message:
         return line, f"a field is longer than {MAX_FIELD:,} characters; is a double quote missing?"
-    return line, f"{said}; write a quote inside a quoted text twice"
+    return line, f"{message}; write a quote inside a quoted text twice"
 
 
 def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
@@ -245,10 +245,10 @@ def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
     whole_field = re.compile(
         rf'(?:"(?:[^"]++|"")*+"|(?!")[^{delimiter}\r\n]*+)(?:{delimiter}|\r\n|\r|\n)'
     )
-    at = 0
-    while found := whole_field.match(text, at):
-        at = found.end()
-    return start + len(re.findall(r"\r\n|\r|\n", text[:at]))
+    position = 0
+    while field := whole_field.match(text, position):
+        position = field.end()
+    return start + len(re.findall(r"\r\n|\r|\n", text[:position]))
 
 
 def _is_binary(start: str) -> bool:

@@ -97,7 +97,7 @@ def _file_problem(folder: Path, name: str) -> str | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = parse_json(read_text(path))
+        value = parse_json(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -39,10 +39,10 @@ class Unmatched:
         if len(self.first) < SHOWN:
             self.first.append(name)
 
-    def line(self, one: str, many: str) -> str:
+    def line(self, singular: str, plural: str) -> str:
         """Return `3 images have no title: a.jpg, b.jpg, c.jpg`."""
         return (
-            f"{self.count:,} {one if self.count == 1 else many}:"
+            f"{self.count:,} {singular if self.count == 1 else plural}:"
             f" {', '.join(self.first)}{', …' if self.count > len(self.first) else ''}"
         )
 
@@ -78,7 +78,7 @@ class TitledImages:
         """
         self._untitled = Unmatched()
         self._imageless = Unmatched()
-        return self._beside() if self.titles is None else self._listed(self.titles)
+        return self._with_text_files() if self.titles is None else self._listed(self.titles)
 
     def digest(self) -> str:
         """Return a digest, in hex, of all that the rows say."""
@@ -101,8 +101,8 @@ class TitledImages:
         titles = self._imageless.line("title has no image", "titles have no image")
         return [
             line
-            for found, line in ((self._untitled, images), (self._imageless, titles))
-            if found.count
+            for unmatched, line in ((self._untitled, images), (self._imageless, titles))
+            if unmatched.count
         ]
 
     def _listed(self, titles: Path) -> Iterator[Row]:
@@ -124,7 +124,7 @@ class TitledImages:
             if alone:
                 self._untitled.add(_printable(name))
 
-    def _beside(self) -> Iterator[Row]:
+    def _with_text_files(self) -> Iterator[Row]:
         files = _files_below(self.folder)
         for stem, group in groupby(
             sorted(files, key=_stem_first), key=lambda name: os.path.splitext(name)[0]
@@ -187,15 +187,15 @@ def _row(image_path: str, text: str, problem: str | None, line: int = 1) -> Row:
 
 def _files_below(folder: Path) -> list[str]:
     """Return names relative to the folder, sorted; those that begin with a dot are left out."""
-    found = []
+    names = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
+        names += [
             os.path.relpath(os.path.join(place, name), folder)
             for name in files
             if not name.startswith(".")
         ]
-    return sorted(found)
+    return sorted(names)
 
 
 def _stem_first(name: str) -> tuple[str, str]:
@@ -218,8 +218,8 @@ def _is_tabbed(titles: Path) -> bool:
 
 def _is_header(name: str, title: str) -> bool:
     return all(
-        said.strip().lower() in (known, *ALIASES[known])
-        for said, known in zip((name, title), HEADER, strict=True)
+        cell.strip().lower() in (expected, *ALIASES[expected])
+        for cell, expected in zip((name, title), HEADER, strict=True)
     )
 
 

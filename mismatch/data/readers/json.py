@@ -35,7 +35,7 @@ class _Line(NamedTuple):
 
     number: int  # from 1
     data: bytes  # of a line over `MAX_LINE` its beginning
-    found: dict[str, Any] | None  # the object that it says
+    record: dict[str, Any] | None  # the object that it says
     damage: str  # why there is none
 
 
@@ -82,12 +82,12 @@ def _as_written(data: bytes) -> str:
 
 
 def _row(line: _Line, renamed: dict[str, str], present: tuple[str, ...], reading: Reading) -> Row:
-    if line.found is None:
+    if line.record is None:
         return Row(line.number, "", "", None, {}, line.damage, intact=False)
     values = (
-        {renamed.get(name, name): value for name, value in line.found.items()}
+        {renamed.get(name, name): value for name, value in line.record.items()}
         if renamed
-        else line.found
+        else line.record
     )
     try:
         columns = {
@@ -144,8 +144,8 @@ def _keys(file: IO[bytes], reading: Reading) -> list[str]:
     header: dict[str, None] = {}
     first_damage: tuple[int, str] | None = None
     for line in islice(_lines(file), HEADER_LINES):
-        if line.found is not None:
-            header |= dict.fromkeys(line.found)
+        if line.record is not None:
+            header |= dict.fromkeys(line.record)
         elif first_damage is None:
             first_damage = (line.number, line.damage)
     if not header:
@@ -170,13 +170,13 @@ def _lines(file: IO[bytes]) -> Iterator[_Line]:
                 pass
             yield _Line(number, data, None, f"this line is longer than {MAX_LINE:,} bytes")
         elif data.strip():
-            found, damage = _parsed(data)
-            yield _Line(number, data, found, damage)
+            record, damage = _parsed(data)
+            yield _Line(number, data, record, damage)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else _Repeating(pairs)
+    record = dict(pairs)
+    return record if len(record) == len(pairs) else _Repeating(pairs)
 
 
 def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
@@ -185,10 +185,10 @@ def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
         return None, f"this line holds more than {MAX_VALUES:,} values"
     try:
         text = data.decode()
-        found = json.loads(text, object_pairs_hook=_object)
+        record = json.loads(text, object_pairs_hook=_object)
         if "\\u" in text:  # which may make what no file can hold: half a character, or a NUL
-            json.dumps(found, ensure_ascii=False).encode()
-            if "\\u0000" in json.dumps(found):
+            json.dumps(record, ensure_ascii=False).encode()
+            if "\\u0000" in json.dumps(record):
                 return None, "a NUL character stands in this row; take it out"
     except UnicodeDecodeError as error:
         return None, f"byte {error.object[error.start]:#04x} is not UTF-8; save the file as UTF-8"
@@ -204,10 +204,10 @@ def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
         return None, f"this line is not JSON: {error.msg} at column {error.colno}"
     except (RecursionError, ValueError) as error:
         return None, f"this line can't be read as JSON: {error}"
-    if not isinstance(found, dict):
-        return None, f"an object {{…}} is needed, and this is {type(found).__name__}"
-    if isinstance(found, _Repeating):
-        return None, f"the key {found.name[:SHOWN]!r} stands twice in this row; take one out"
-    if len(found) > MAX_COLUMNS:
-        return None, f"this object has {len(found):,} keys; at most {MAX_COLUMNS:,} are read"
-    return found, ""
+    if not isinstance(record, dict):
+        return None, f"an object {{…}} is needed, and this is {type(record).__name__}"
+    if isinstance(record, _Repeating):
+        return None, f"the key {record.name[:SHOWN]!r} stands twice in this row; take one out"
+    if len(record) > MAX_COLUMNS:
+        return None, f"this object has {len(record):,} keys; at most {MAX_COLUMNS:,} are read"
+    return record, ""

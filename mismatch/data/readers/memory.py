@@ -187,7 +187,7 @@ class _Spooled:
         if self.image_folder is None or is_url(path):
             return path
         images = self._columns.images(path)
-        return SEPARATOR.join(os.path.abspath(os.path.join(self._base, one)) for one in images)
+        return SEPARATOR.join(os.path.abspath(os.path.join(self._base, image)) for image in images)
 
     def _written(self, source: ImageSource, number: int) -> Path:
         if self._columns.inside:
@@ -243,8 +243,8 @@ def _json_line(record: dict[str, Any], number: int) -> str:
 
 def _with_text_keys(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _with_text_keys(one) for key, one in value.items()}
-    return [_with_text_keys(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _is_missing(value: Any) -> bool:

@@ -35,12 +35,12 @@ def read_chunks(file: IO[bytes], *, groups: int, columns: int) -> list[list[Chun
     file.seek(max(0, end - TAIL - size))
     try:
         footer = _FooterReader(file.read(size)).struct()
-        found = [_chunks(group) for group in footer.get(ROW_GROUPS) or []]
+        chunks = [_chunks(group) for group in footer.get(ROW_GROUPS) or []]
     except (IndexError, TypeError, AttributeError, KeyError) as error:
         raise PageError(DAMAGED) from error
-    if len(found) != groups or any(len(group) != columns for group in found):
+    if len(chunks) != groups or any(len(group) != columns for group in chunks):
         raise PageError(DAMAGED)
-    return found
+    return chunks
 
 
 def _chunks(group: dict[int, Any]) -> list[Chunk]:

@@ -70,14 +70,16 @@ class Chunk(NamedTuple):
     encodings: frozenset[int]  # as Parquet numbers them
 
 
-def rows_at_a_time(file: IO[bytes], group: list[Chunk], leaves: list[Leaf], *, most: int) -> int:
-    """Return how many rows of a row group, `most` at most, can be read together; PageError for a
-    page that would take too much.
+def rows_at_a_time(
+    file: IO[bytes], group: list[Chunk], leaves: list[Leaf], *, max_rows: int
+) -> int:
+    """Return how many rows of a row group, at most `max_rows`, can be read together. PageError for
+    a page that would take too much.
 
     `group`: its columns' pieces; `leaves`: those that are read.
     """
     largest = max((_largest(file, group[leaf.number], leaf) for leaf in leaves), default=1.0)
-    return int(max(1, min(most, HELD // largest)))
+    return int(max(1, min(max_rows, HELD // largest)))
 
 
 def _largest(file: IO[bytes], chunk: Chunk, leaf: Leaf) -> float:
@@ -137,7 +139,7 @@ def _head_at(file: IO[bytes], start: int, end: int) -> tuple[PageHead, int]:
         reader = CompactReader(data)
         try:
             fields = reader.struct()
-            return _head(fields), reader.at
+            return _head(fields), reader.position
         except IndexError:
             if size >= MAX_HEAD or start + size >= end:
                 raise PageError("the head of a page is damaged") from None
@@ -166,7 +168,7 @@ class CompactReader:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.at = 0
+        self.position = 0
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """Map numbers of fields → values; i32 are int, structs dict, all others None. Of a field
@@ -214,23 +216,23 @@ class CompactReader:
             count = types >> 4
             count = self._varint() if count == 15 else count
             kinds = [types & 15]
-        found = []
+        items = []
         for _ in range(count):
             for item in kinds:
                 if item in (TRUE, FALSE):  # a byte each, other than in a struct
                     self._skip(1)
                 else:
-                    found.append(self.value(item, depth + 1))
-        return found
+                    items.append(self.value(item, depth + 1))
+        return items
 
     def _byte(self) -> int:
-        value = self.data[self.at]
-        self.at += 1
+        value = self.data[self.position]
+        self.position += 1
         return value
 
     def _skip(self, count: int) -> None:
-        self.at += count
-        if self.at > len(self.data):
+        self.position += count
+        if self.position > len(self.data):
             raise IndexError
 
     def _varint(self, *, bits: int = 32) -> int:

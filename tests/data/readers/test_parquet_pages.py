@@ -47,7 +47,7 @@ def test_heads_are_read_as_they_were_written(
             data,
             read_chunks(data, groups=1, columns=1)[0],
             [Leaf(0, is_list=False, is_expanded=False)],
-            most=4096,
+            max_rows=4096,
         )
     assert len(heads) >= pages
     assert sum(head.values for head in heads if not head.is_dictionary) == ROWS
