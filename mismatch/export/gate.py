@@ -5,7 +5,6 @@ calibration and threshold.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +13,10 @@ import numpy as np
 from mismatch.errors import InputError
 from mismatch.evaluation.calibration import fit_calibration
 from mismatch.evaluation.metrics import auroc
+from mismatch.evaluation.review import choose_band
 from mismatch.evaluation.threshold import choose_again
 from mismatch.export.int8 import Keep
-from mismatch.export.parity import Outputs
+from mismatch.export.parity import Outputs, decisions
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
 
@@ -57,11 +57,13 @@ class Verdict:
 
     precision: str  # int8 or fp16
     rows: int
-    flipped: int  # decisions, each by its own calibration and threshold
+    # decisions (match, mismatch or review), each by its own calibration, thresholds and band
+    flipped: int
     auroc: float | None  # None without labels of both kinds
     auroc_after: float | None
-    refitted: bool
+    refitted: bool  # whether `score` was fitted to the rows; else it is the model's
     score: ScoreSpec  # that of the lower precision
+    kept_because: str | None = None  # why it is the model's; None where it was fitted
 
     @property
     def auroc_loss(self) -> float | None:
@@ -100,8 +102,10 @@ def judge(
     """Compare decisions; `labels`: one a pair that was given to both, None where there is none.
     Both scored the same pairs.
 
-    In int8, with `LEAST_ROWS` labelled pairs of both kinds, the model's calibration and threshold
-    are fitted again to the candidate's logits. fp16 is too near to need that.
+    In int8 the calibration, the threshold and the band are fitted again to the candidate's logits:
+    all of them, as each lies on the scale of the others, or none. That takes `LEAST_ROWS` labelled
+    pairs of both kinds, and a score each part of which says what it was chosen for. fp16 is too
+    near to need it.
     """
     score = reference.engine.score
     scored_labels = [labels[i] for i in reference.good]
@@ -114,21 +118,42 @@ def judge(
         if both
         else (None, None)
     )
-    refit = precision == "int8" and bool(both) and len(truth) >= LEAST_ROWS
-    candidate_score = _refitted(score, logits, truth) if refit else score
-    decisions = [
-        scores_from_logits(outputs.logits, spec) >= spec.threshold_in_use
-        for outputs, spec in ((reference, score), (candidate, candidate_score))
-    ]
+    own_score = score
+    kept_because = _why_kept(score, precision, len(truth) if both else 0)
+    if kept_because is None:
+        try:
+            own_score = _refitted(score, logits, truth)
+        except InputError as error:  # such as a target that these rows don't reach
+            kept_because = f"they can't be chosen again on these rows ({error})"
+    flipped = decisions(reference, score) != decisions(candidate, own_score)
     return Verdict(
         precision,
         len(scored_labels),
-        int((decisions[0] != decisions[1]).sum()),
+        int(flipped.sum()),
         before,
         after,
-        refitted=refit,
-        score=candidate_score,
+        refitted=kept_because is None,
+        score=own_score,
+        kept_because=kept_because,
     )
+
+
+def _why_kept(score: ScoreSpec, precision: str, labels: int) -> str | None:
+    """Return why nothing is fitted again, before it is tried; None where it is. `labels`: how many
+    rows have one, 0 without both kinds.
+    """
+    if precision != "int8":
+        return f"{precision} is near enough to them"
+    stored = (score.calibration, score.threshold, score.review, score.slices)
+    if all(part is None for part in stored):
+        return "the model stores nothing that was fitted"
+    if labels < LEAST_ROWS:
+        return f"fitting them again takes {LEAST_ROWS} rows with labels of both kinds"
+    if score.slices is not None:
+        return "how thresholds by slice were chosen is not stored"
+    if score.review is not None and score.review.max_risk is None:
+        return "how the review band was chosen is not stored"
+    return None
 
 
 def _refitted(
@@ -136,16 +161,17 @@ def _refitted(
     logits: np.ndarray[Any, np.dtype[np.float64]],
     truth: np.ndarray[Any, np.dtype[np.int64]],
 ) -> ScoreSpec:
-    """Fit a calibration where there was one, and a threshold likewise."""
+    """Fit each part that is there, for what it was chosen for: a calibration, then a threshold,
+    then a band around it. InputError where one of them can't be.
+    """
     if score.calibration is not None:
         score = replace(
             score, calibration=fit_calibration(logits, truth, kind=score.calibration.kind)
         )
+    scores = scores_from_logits(logits, score)
     if score.threshold is not None:
-        # a target that these rows don't reach, or a threshold that was given by hand: it stays
-        with suppress(InputError):
-            score = replace(
-                score,
-                threshold=choose_again(score.threshold, truth, scores_from_logits(logits, score)),
-            )
+        score = replace(score, threshold=choose_again(score.threshold, truth, scores))
+    if score.review is not None and score.review.max_risk is not None:
+        band = choose_band(truth, scores, score.review.max_risk, score.threshold_in_use)
+        score = replace(score, review=band)
     return score

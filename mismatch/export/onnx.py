@@ -151,7 +151,6 @@ class _Export:
         self.progress = progress
         self.built_in = Rows(built_in_pairs(), "built-in images and texts")
         self.rows = rows or self.built_in
-        self.threshold = engine.score.threshold_in_use
 
     def in_fp32(self, tolerance: Tolerance) -> WrittenBundle:
         """Export in fp32, as torch to within `tolerance`."""
@@ -192,9 +191,7 @@ class _Export:
                 )
                 tried.append(f"{precision} in {choice.name}: {verdict.summary()}")
                 if verdict.within(limits):
-                    report = compare_outputs(
-                        reference, outputs, source=self.rows.source, threshold=self.threshold
-                    )
+                    report = compare_outputs(reference, outputs, source=self.rows.source)
                     judged = {"choice": choice.name, **verdict.to_dict()}
                     self._finish(
                         precision,
@@ -246,7 +243,7 @@ class _Export:
             progress=self.progress,
             like=left,
         )
-        report = compare_outputs(left, right, source=rows.source, threshold=self.threshold)
+        report = compare_outputs(left, right, source=rows.source)
         check(report, tolerance)
         return report, right
 

@@ -15,14 +15,24 @@ from PIL import Image
 from mismatch.errors import InputError, ParityError
 from mismatch.runtime.long_text import cutting_problem, long_texts_line
 from mismatch.runtime.pipeline import Engine, Pair, Pipeline
-from mismatch.runtime.scoring import scores_from_logits
+from mismatch.runtime.scoring import scores_from_logits, threshold_of
 from mismatch.runtime.text_tower import TextCounts
-from mismatch.specs import LongText
+from mismatch.specs import LongText, ScoreSpec
 
-__all__ = ["Outputs", "ParityReport", "Tolerance", "built_in_pairs", "check", "compare_outputs"]
+__all__ = [
+    "Outputs",
+    "ParityReport",
+    "Tolerance",
+    "built_in_pairs",
+    "check",
+    "compare_outputs",
+    "decisions",
+]
 
 Array = NDArray[np.float32]
 Progress = Callable[[int], object]
+ROUNDING = 1e-5  # of a logit, absolute and relative: two kernels in fp32 differ by less
+MISMATCH, MATCH, REVIEW = range(3)
 
 
 @dataclass(frozen=True)
@@ -53,11 +63,14 @@ class ParityReport:
     # of scores as they are before calibration, which is what is judged: a steep one would magnify
     # what a flat one hides
     max_uncalibrated_difference: float
+    # match, mismatch or review, of both by the reference's score, thresholds of slices included
     flipped_decisions: int
-    threshold: float
+    threshold: float  # of pairs whose slice has none of its own
     score_min: float
     score_max: float
     score_std: float  # parity on a constant would prove nothing
+    slice_column: str | None = None  # by which the model has thresholds
+    slice_pairs: int = 0  # pairs that such a threshold decided
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -79,15 +92,14 @@ class ParityReport:
         )
 
 
-def compare_outputs(
-    left: Outputs, right: Outputs, *, source: str, threshold: float
-) -> ParityReport:
+def compare_outputs(left: Outputs, right: Outputs, *, source: str) -> ParityReport:
     """Measure how far `right` is from `left`, which `Outputs.of` made of the same pairs."""
     reference = left.engine
     candidate = right.engine
-    a, b = (scores_from_logits(outputs.logits, reference.score) for outputs in (left, right))
+    score = reference.score
+    a, b = (scores_from_logits(outputs.logits, score) for outputs in (left, right))
     plain = [
-        scores_from_logits(outputs.logits, replace(reference.score, calibration=None))
+        scores_from_logits(outputs.logits, replace(score, calibration=None))
         for outputs in (left, right)
     ]
     return ParityReport(
@@ -98,7 +110,7 @@ def compare_outputs(
         unscorable=left.asked - len(a),
         long_texts=left.long_texts,
         context_length=reference.text_spec.context_length,
-        long_text=reference.score.long_text,
+        long_text=score.long_text,
         max_image_embedding_difference=_largest_difference(
             left.images, right.images, reference.image_dim
         ),
@@ -108,12 +120,46 @@ def compare_outputs(
         max_logit_difference=float(np.abs(left.logits - right.logits).max()),
         max_score_difference=float(np.abs(a - b).max()),
         max_uncalibrated_difference=float(np.abs(plain[0] - plain[1]).max()),
-        flipped_decisions=int(((a >= threshold) != (b >= threshold)).sum()),
-        threshold=threshold,
+        flipped_decisions=_flipped(left, right, score),
+        threshold=score.threshold_in_use,
         score_min=float(a.min()),
         score_max=float(a.max()),
         score_std=float(a.std()),
+        slice_column=None if score.slices is None else score.slices.column,
+        slice_pairs=int(np.isfinite(_slice_thresholds(left, score)).sum()),
     )
+
+
+def decisions(outputs: Outputs, score: ScoreSpec) -> NDArray[np.int64]:
+    """Return what is predicted for each scored pair by this score: MISMATCH, MATCH or REVIEW. (N,).
+
+    As a predictor does: by the threshold of the pair's slice where it has one, else by that of all.
+    """
+    by_slice = _slice_thresholds(outputs, score)
+    thresholds = np.where(np.isfinite(by_slice), by_slice, score.threshold_in_use)
+    scores = scores_from_logits(outputs.logits, score)
+    kinds = np.where(scores >= thresholds, MATCH, MISMATCH)
+    if score.review is None:
+        return kinds
+    return np.where((scores >= score.review.low) & (scores < score.review.high), REVIEW, kinds)
+
+
+def _slice_thresholds(outputs: Outputs, score: ScoreSpec) -> NDArray[np.float64]:
+    """Return the threshold of each scored pair's slice; nan where it has none. (N,)."""
+    by_value = {} if score.slices is None else score.slices.values
+    values = outputs.slice_values or [None] * len(outputs.logits)
+    return np.array([threshold_of(by_value, value, np.nan) for value in values], np.float64)
+
+
+def _flipped(left: Outputs, right: Outputs, score: ScoreSpec) -> int:
+    """Count other decisions. A band often ends at a row's own score, which rounding moves out of it
+    or into it: that is none.
+    """
+    before = decisions(left, score)
+    after = decisions(right, score)
+    near = np.isclose(left.logits, right.logits, rtol=ROUNDING, atol=ROUNDING)
+    is_rounding = near & ((before == REVIEW) | (after == REVIEW))
+    return int(((before != after) & ~is_rounding).sum())
 
 
 def check(report: ParityReport, tolerance: Tolerance) -> None:
@@ -150,6 +196,7 @@ class Outputs:
     good: list[int]  # positions of the pairs with a logit
     logits: NDArray[np.float64]  # of those
     long_texts: int
+    slice_values: Sequence[object] = ()  # of those, in the model's slice column; (): there is none
 
     @classmethod
     def of(
@@ -164,8 +211,7 @@ class Outputs:
         """Embed each image and text once, then join. `like`: what another engine made of them,
         which must have scored the same pairs, and long texts as its score says.
 
-        Raises InputError where no pair can be scored, ParityError where the engines disagree on
-        which.
+        Raises InputError where no pair can be scored, ParityError where the engines disagree.
         """
         pipeline = Pipeline(engine, long_text=(like.engine if like else engine).score.long_text)
         usable = _usable(pairs, cut=pipeline.long_text != "truncate")
@@ -199,6 +245,7 @@ class Outputs:
             good=list(joined),
             logits=np.array(logits, np.float64),
             long_texts=counts.long_texts,
+            slice_values=[pairs[i].slice_value for i in joined],
         )
         outputs._check(source, like)
         return outputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -31,9 +32,10 @@ from mismatch.runtime.predictor import Predictor, is_bundle
 if TYPE_CHECKING:
     from mismatch.export.gate import Verdict
     from mismatch.export.parity import ParityReport
+    from mismatch.specs import ScoreSpec
     from mismatch.training.engine import TorchEngine
 
-__all__ = ["ExportResult", "TritonRepository", "export_onnx", "labelled_pairs"]
+__all__ = ["ExportResult", "TritonRepository", "export_onnx", "labelled_rows", "pairs_of"]
 
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 logger = logging.getLogger(__name__)
@@ -116,7 +118,8 @@ def export_onnx(
     `output`: folder of the bundle; an older bundle there is replaced. `precision`: int8 is several
     times as fast on CPUs, fp16 is for GPUs; "auto" takes the lower one where decisions stay.
     `verify_rows`: rows to compare on, by default built-in images and texts; int8 needs them, and
-    fits calibration and threshold to their labels. `max_verify_rows`: so many of them, from their
+    fits calibration, threshold and review band to their labels, or keeps all where one of them
+    can't be chosen again, as thresholds of slices. `max_verify_rows`: so many of them, from their
     start. `max_score_difference`: 0..1, in fp32. `max_auroc_loss`, `max_flips`: 0..1, in int8 and
     fp16: of the ranking, and the share of decisions that may flip. `provider`: where the bundle
     runs for the comparison; `threads`: for it, by default torch's own choice. `triton`: folder for
@@ -143,9 +146,9 @@ def export_onnx(
     return result if target is None else _with_repository(result, target)
 
 
-def labelled_pairs(source: RowSource, max_rows: int) -> tuple[list[Pair], list[int | None]]:
-    """Return the pairs of the first rows, and the labels of those that have one; of a row with
-    several images one for each, with its label where that holds for each.
+def labelled_rows(source: RowSource, max_rows: int) -> list[Row]:
+    """Return the first rows, with the labels of those that have one; of a row with several images
+    one for each, with its label where that holds for each.
     """
     rows: list[Row] = []
     for row in islice(
@@ -153,10 +156,17 @@ def labelled_pairs(source: RowSource, max_rows: int) -> tuple[list[Pair], list[i
     ):
         label = LABELS.get(row.columns.get("label", "").strip())
         rows += _one_image_each(row._replace(label=label), source)
-    pairs = [
-        Pair(resolve_image(source.base, row.image_path), row.text, row.problem) for row in rows
-    ]
-    return pairs, [row.label for row in rows]
+    return rows
+
+
+def pairs_of(rows: Sequence[Row], source: RowSource, score: ScoreSpec) -> list[Pair]:
+    """Return the rows' pairs, with the values by which the model has thresholds of slices."""
+    pairs = []
+    for row in rows:
+        value = None if score.slices is None else row.columns.get(score.slices.column)
+        image = resolve_image(source.base, row.image_path)
+        pairs.append(Pair(image, row.text, row.problem, row.image_path, value))
+    return pairs
 
 
 def _one_image_each(row: Row, source: RowSource) -> list[Row]:
@@ -195,24 +205,28 @@ def _exported(
 ) -> ExportResult:
     """Write a bundle that agrees with torch."""
     with ExitStack() as stack:
-        rows = None
+        source = None
+        rows: list[Row] = []
         if checks.verify_rows is not None:
             source = stack.enter_context(open_rows(checks.verify_rows, settings))
             # a wrong file is refused before a model is loaded
-            pairs, labels = labelled_pairs(source, checks.max_verify_rows)
-            rows = (pairs, source.name, labels)
+            rows = labelled_rows(source, checks.max_verify_rows)
         engine = _engine(model, checks.threads)
         from mismatch.export.gate import GateLimits
         from mismatch.export.onnx import Rows, export_bundle
         from mismatch.export.parity import Tolerance
 
+        given = None
+        if source is not None:
+            pairs = pairs_of(rows, source, engine.score)
+            given = Rows(pairs, source.name, [row.label for row in rows])
         logger.info(f"exporting {model_name(model)} …")
         advance = stack.enter_context(progress("verify", unit="item"))
         bundle = export_bundle(
             engine,
             output,
             precision=checks.precision,
-            rows=None if rows is None else Rows(*rows),
+            rows=given,
             tolerance=Tolerance(score=checks.max_score_difference),
             limits=GateLimits(auroc_loss=checks.max_auroc_loss, flips=checks.max_flips),
             provider=checks.provider,

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mismatch.export.gate import Verdict
     from mismatch.export.parity import ParityReport
     from mismatch.jobs.export_onnx import ExportResult, TritonRepository
+    from mismatch.specs import ScoreSpec
 
 __all__ = ["bundle_line", "export_lines"]
 
@@ -19,6 +20,11 @@ def export_lines(result: ExportResult) -> Iterator[str]:
     if parity is not None:
         yield from (f"{parity.source}: {line}" for line in result.tried)
         yield _parity(parity) if result.verdict is None else _fitted(result.verdict)
+        if parity.slice_column is not None and not parity.slice_pairs:
+            yield (
+                f"no pair of {parity.source} has a value of the column {parity.slice_column!r} that"
+                " has a threshold of its own, so those thresholds were not compared"
+            )
         if parity.unscorable:
             yield f"{parity.unscorable} rows could be scored by neither; mismatch validate says why"
         yield bundle_line(result)
@@ -37,19 +43,32 @@ def _parity(parity: ParityReport) -> str:
 
 
 def _fitted(verdict: Verdict) -> str:
-    from mismatch.export.gate import LEAST_ROWS
-
-    if verdict.refitted:
-        return (
-            "calibration and threshold are int8's own, fitted to these rows: threshold"
-            f" {verdict.score.threshold_in_use:.4f}"
-        )
-    if verdict.precision != "int8":
-        return "calibration and threshold are the model's own"
-    return (
-        f"calibration and threshold are fp32's: fitting them again takes {LEAST_ROWS} rows with"
-        " labels of both kinds"
+    """Return whose calibration, thresholds and band the bundle has."""
+    score = verdict.score
+    if not verdict.refitted:
+        return f"{_stored(score)} fp32's: {verdict.kept_because}"
+    line = (
+        f"{_stored(score)} int8's own, fitted to these rows: threshold {score.threshold_in_use:.4f}"
     )
+    if score.threshold is None:
+        line += " as before"
+    if score.review is not None:
+        line += f", review band {score.review.low:.4f} to {score.review.high:.4f}"
+    return line
+
+
+def _stored(score: ScoreSpec) -> str:
+    """Return `calibration and threshold are`."""
+    names = {
+        "calibration": score.calibration,
+        "threshold": score.threshold,
+        "review band": score.review,
+        "thresholds by slice": score.slices,
+    }
+    stored = [name for name, part in names.items() if part is not None] or ["default threshold"]
+    if len(stored) == 1:
+        return f"{stored[0]} is"
+    return f"{', '.join(stored[:-1])} and {stored[-1]} are"
 
 
 def _repository(repository: TritonRepository) -> Iterator[str]:

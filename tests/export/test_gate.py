@@ -5,6 +5,8 @@ milder choices, a refusal that leaves nothing.
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,11 @@ from mismatch.errors import DeviceError, MismatchWarning
 from mismatch.export.gate import LEAST_ROWS, GateLimits, Verdict, judge
 from mismatch.export.onnx import Rows
 from mismatch.export.onnx import _wanted as wanted
-from mismatch.export.parity import Outputs
+from mismatch.export.parity import Outputs, decisions
 from mismatch.runtime.bundle import read_bundle
 from mismatch.runtime.onnx_engine import LENGTH_STEP
-from mismatch.specs import Calibration, ScoreSpec, Threshold
-from mismatch.training.checkpoint import read_meta
+from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds, Threshold
+from mismatch.training.checkpoint import read_meta, write_meta
 from tests.support import commands
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -145,7 +147,91 @@ def test_a_shift_of_all_logits_is_taken_back_by_fitting_anew(colour_engine: Any)
     bare = judge(
         outputs(logits, PLAIN, colour_engine), outputs(shifted, PLAIN, colour_engine), labels
     )
-    assert bare.score == PLAIN  # nothing stored, nothing fitted
+    assert (bare.score, bare.refitted) == (PLAIN, False)  # nothing stored, nothing fitted
+
+
+NOISY = np.random.default_rng(1)
+LABELS = [i % 2 for i in range(LEAST_ROWS)]
+LOGITS = [2.0 * label - 1 + float(NOISY.normal()) for label in LABELS]
+NEAR = [value + 0.05 * float(NOISY.normal()) for value in LOGITS]  # as a lower precision has them
+
+
+def of_stored(**parts: Any) -> ScoreSpec:
+    """Return a score with a calibration far from the one that these rows would give."""
+    return replace(STORED, calibration=Calibration(6.0, 1.0, 60), **parts)
+
+
+UNREACHABLE = Threshold(
+    0.4, "missed mismatches<=0.05 with confidence 0.95", 300, "2026-01-01T00:00:00+00:00"
+)
+
+
+@pytest.mark.parametrize(
+    ("score", "why"),
+    [
+        (of_stored(slices=SliceThresholds("cat", {"b": 0.9}, {"b": 60})), "by slice"),
+        (of_stored(review=ReviewBand(0.2, 0.9)), "review band"),
+        (of_stored(threshold=UNREACHABLE), "can't be promised from 50 mismatches"),
+        (of_stored(threshold=replace(UNREACHABLE, objective="by hand")), "'by hand' is unknown"),
+        (
+            of_stored(threshold=replace(UNREACHABLE, objective="match precision>=1")),
+            "no threshold reaches",
+        ),
+    ],
+)
+def test_what_can_not_be_chosen_again_keeps_all_of_the_score(
+    colour_engine: Any, score: ScoreSpec, why: str
+) -> None:
+    labels = [*LABELS[:-1], 0]
+    logits = [*NEAR[:-1], 9.0]  # the surest row is a mismatch
+    if score.threshold == UNREACHABLE:
+        labels, logits = LABELS, NEAR
+    verdict = judge(
+        outputs(LOGITS, score, colour_engine), outputs(logits, score, colour_engine), labels
+    )
+    assert (verdict.score, verdict.refitted) == (score, False)
+    assert why in (verdict.kept_because or "")
+    assert verdict.to_dict()["kept_because"] == verdict.kept_because
+    assert verdict.flipped < 20
+
+
+def test_a_band_that_was_chosen_for_a_risk_is_chosen_again_around_the_threshold(
+    colour_engine: Any,
+) -> None:
+    score = of_stored(review=ReviewBand(0.001, 0.999, 60, 0.1))
+    verdict = judge(
+        outputs(LOGITS, score, colour_engine), outputs(NEAR, score, colour_engine), LABELS
+    )
+    band = verdict.score.review
+    assert verdict.refitted
+    assert band is not None
+    assert (band.rows, band.max_risk) == (LEAST_ROWS, 0.1)
+    assert band.holds_threshold(verdict.score.threshold_in_use)
+    assert 0.2 < band.low < band.high < 0.8
+    decided = [
+        decisions(outputs(values, score, colour_engine), spec)
+        for values, spec in ((LOGITS, score), (NEAR, verdict.score))
+    ]
+    assert verdict.flipped == (decided[0] != decided[1]).sum() > 0
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_flips_are_those_of_slices_and_of_the_band(colour_engine: Any, precision: str) -> None:
+    """Not of the common threshold, which no row crosses."""
+    sliced = replace(PLAIN, slices=SliceThresholds("cat", {"b": 0.9}, {"b": 60}))
+    banded = replace(PLAIN, review=ReviewBand(0.4, 0.9))
+    left, right = [2.1, 2.1, 2.1], [2.3, 2.3, 2.3]  # 0.89 and 0.91
+    for score, values, flipped in (
+        (sliced, ["a", "b", None], 1),
+        (sliced, [], 0),
+        (banded, [], 3),
+        (PLAIN, ["a", "b", "b"], 0),
+    ):
+        before, after = (
+            replace(outputs(logits, score, colour_engine), slice_values=values)
+            for logits in (left, right)
+        )
+        assert judge(before, after, [None] * 3, precision).flipped == flipped
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +336,65 @@ def test_it_runs_on_cpus(bundle: tuple[Path, str], monkeypatch: pytest.MonkeyPat
 def refuse_first(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     left = iter([False] * count)
     monkeypatch.setattr(Verdict, "within", lambda self, limits: next(left, True))
+
+
+def test_slices_are_counted_and_keep_their_thresholds(
+    rows: Path, tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """What the export counts is what predictors of the model and of the bundle decide otherwise."""
+    model = shutil.copytree(tiny_checkpoints["hf-clip"], tmp_path / "model")
+    lines = rows.read_text().splitlines()
+    sliced = rows.with_name("sliced.csv")
+    body = [f"{line},{'ab'[i % 2]}" for i, line in enumerate(lines[1:])]
+    sliced.write_text("\n".join([f"{lines[0]},cat", *body]) + "\n")
+
+    def predicted(folder: Path) -> list[Any]:
+        predictor = mismatch.load(folder, "cpu", 1)
+        scored = predictor.predict_rows(str(sliced), image_base_path=str(rows.parent))
+        return [prediction for _, prediction in scored]
+
+    scores = [prediction.similarity_score for prediction in predicted(model)]
+    meta = read_meta(model)
+    slices = SliceThresholds("cat", {"b": float(np.median(scores))}, {"b": ROWS // 2})
+    threshold = Threshold(min(scores) / 2, "accuracy", 9, "2026-01-01T00:00:00+00:00")
+    score = replace(meta.score, threshold=threshold, slices=slices)
+    write_meta(model, replace(meta, score=score))
+    result = mismatch.export_onnx(
+        model,
+        tmp_path / "bundle",
+        precision="int8",
+        verify_rows=sliced,
+        image_base_path=rows.parent,
+        max_flips=1,
+        max_auroc_loss=1,
+    )
+    before, after = (
+        [prediction.prediction for prediction in predicted(folder)]
+        for folder in (model, tmp_path / "bundle")
+    )
+    flips = sum(one != other for one, other in zip(before, after, strict=True))
+    verdict, parity = result.verdict, result.parity
+    assert verdict is not None
+    assert parity is not None
+    assert (verdict.flipped, parity.flipped_decisions, verdict.refitted) == (flips, flips, False)
+    assert flips > 0
+    assert (parity.slice_column, parity.slice_pairs) == ("cat", ROWS // 2)
+    stored = read_bundle(tmp_path / "bundle").score
+    assert (stored.calibration, stored.threshold, stored.slices) == (
+        score.calibration,
+        threshold,
+        slices,
+    )
+    [line] = [line for line in result.summary() if "fp32's" in line]
+    assert "thresholds by slice are fp32's: how thresholds by slice" in line
+    without = mismatch.export_onnx(
+        model,
+        tmp_path / "bundle",
+        precision="fp16",
+        verify_rows=rows,
+        image_base_path=rows.parent,
+    )
+    assert any("rows.csv has a value of the column 'cat'" in line for line in without.summary())
 
 
 @pytest.mark.parametrize(

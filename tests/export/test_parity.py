@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 
 from mismatch.errors import InputError, ParityError
-from mismatch.export.parity import Outputs, Tolerance, built_in_pairs, check, compare_outputs
+from mismatch.export.parity import (
+    Outputs,
+    Tolerance,
+    built_in_pairs,
+    check,
+    compare_outputs,
+    decisions,
+)
 from mismatch.runtime.pipeline import Pair
-from mismatch.specs import Calibration, ScoreSpec
+from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.scoring import scores_from_logits
+from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds
 from tests.support.engines import bytes_spec
 
 
@@ -29,7 +38,7 @@ def pairs(colour_images: Path) -> list[Pair]:
 def run(a: Any, b: Any, pairs: list[Pair]) -> Any:
     left = Outputs.of(a, pairs, source="rows.csv")
     return compare_outputs(
-        left, Outputs.of(b, pairs, source="rows.csv", like=left), source="rows.csv", threshold=0.5
+        left, Outputs.of(b, pairs, source="rows.csv", like=left), source="rows.csv"
     )
 
 
@@ -69,6 +78,75 @@ def test_a_difference_is_found_and_refused(
     monkeypatch.setattr(other, part, lambda *args: change(real(*args)))
     with pytest.raises(ParityError, match=words):
         check(run(colour_engine(), other, pairs), Tolerance())
+
+
+def shifted(engine: Any, by: float, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return an engine whose logits are all higher."""
+    real = engine.logits
+    monkeypatch.setattr(engine, "logits", lambda *args: real(*args) + by)
+    return engine
+
+
+def test_flips_are_those_of_each_pairs_own_threshold(
+    colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four equal pairs, the two whose slice has a threshold right above their score flip."""
+    image = colour_images / "red.png"
+    values: list[object] = ["a", "b", None, "b"]
+    pairs = [Pair(image, "red", slice_value=value) for value in values]
+    [own, *_] = scores_from_logits(
+        Outputs.of(colour_engine(), pairs, source="rows").logits, ScoreSpec("probability", 0.5)
+    )
+    slices = SliceThresholds("cat", {"b": float(own) + 0.001}, {"b": 60})
+    engine = colour_engine(score=ScoreSpec("probability", 0.5, slices=slices))
+    report = run(engine, shifted(colour_engine(), 0.01, monkeypatch), pairs)
+    assert (report.flipped_decisions, report.slice_column, report.slice_pairs) == (2, "cat", 2)
+    assert (report.threshold, report.to_dict()["slice_pairs"]) == (0.5, 2)
+    plain = run(engine, engine, [Pair(image, "red")])
+    assert (plain.flipped_decisions, plain.slice_column, plain.slice_pairs) == (0, "cat", 0)
+
+
+@pytest.mark.parametrize(("by", "flipped"), [(0.01, 1), (1e-7, 0)])
+def test_a_row_that_leaves_the_band_has_flipped_but_for_rounding(
+    colour_engine: Any,
+    colour_images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    by: float,
+    flipped: int,
+) -> None:
+    pairs = [Pair(colour_images / "red.png", "red")]
+    [own] = scores_from_logits(
+        Outputs.of(colour_engine(), pairs, source="rows").logits, ScoreSpec("probability", 0.5)
+    )
+    band = ReviewBand(0.4, float(np.nextafter(own, 1)))  # ends at the row's own score
+    engine = colour_engine(score=ScoreSpec("probability", 0.5, review=band))
+    report = run(engine, shifted(colour_engine(), by, monkeypatch), pairs)
+    assert report.flipped_decisions == flipped
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        ScoreSpec("probability", 0.5),
+        ScoreSpec("probability", 0.5, review=ReviewBand(0.3, 0.6)),
+        ScoreSpec("probability", 0.5, slices=SliceThresholds("cat", {"2": 0.1}, {"2": 60})),
+    ],
+)
+def test_decisions_are_a_predictors(
+    colour_engine: Any, colour_images: Path, score: ScoreSpec
+) -> None:
+    engine = colour_engine(score=score)
+    rows: list[dict[str, Any]] = [
+        {"image": colour_images / f"{name}.png", "text": text, "cat": value}
+        for name in ("red", "green", "blue")
+        for text in ("red", "green bag", "shoe")
+        for value in (1, 2.0, "2", None)
+    ]
+    pairs = [Pair(row["image"], row["text"], slice_value=row["cat"]) for row in rows]
+    outputs = Outputs.of(engine, pairs, source="rows")
+    predicted = [row.prediction for row in Predictor(engine).predict_pairs(rows)]
+    names = np.array(["mismatch", "match", "review"])
+    assert names[decisions(outputs, score)].tolist() == predicted
 
 
 @pytest.mark.parametrize(

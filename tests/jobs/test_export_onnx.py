@@ -13,9 +13,10 @@ import pytest
 
 import mismatch
 from mismatch.errors import InputError
-from mismatch.jobs.export_onnx import labelled_pairs
+from mismatch.jobs.export_onnx import labelled_rows, pairs_of
 from mismatch.jobs.options import RowSettings, open_rows
 from mismatch.runtime.bundle import read_bundle
+from mismatch.specs import ScoreSpec, SliceThresholds
 from mismatch.training.checkpoint import read_meta, write_meta
 from tests.support import commands
 
@@ -92,7 +93,11 @@ def test_rows_to_verify_are_read_as_the_options_say(tmp_path: Path) -> None:
         image_base_path="base", image_column="photo", label_map="yes/no", multi_image="all"
     )
     with open_rows(path, settings) as source:
-        pairs, labels = labelled_pairs(source, 4)
+        read = labelled_rows(source, 4)
+        score = ScoreSpec("probability", 0.5, slices=SliceThresholds("text", {"red": 0.1}, {}))
+        pairs = pairs_of(read, source, score)
+    labels = [row.label for row in read]
+    assert [pair.slice_value for pair in pairs] == ["red", "red", "blue", "blue", "red", "red"]
     assert [str(pair.image) for pair in pairs[:5]] == [
         "base/a.png",
         "base/b.png",
