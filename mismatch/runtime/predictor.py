@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.columns import Columns
-from mismatch.data.readers.memory import row_mappings
+from mismatch.data.readers.memory import row_mappings, value_text
 from mismatch.errors import MisuseError
 from mismatch.runtime.arguments import (
     check_path,
@@ -39,7 +39,7 @@ from mismatch.runtime.row_pairs import (
     is_live,
     rows_of,
 )
-from mismatch.runtime.scoring import scores_from_logits, threshold_of
+from mismatch.runtime.scoring import scores_from_logits
 from mismatch.runtime.several import (
     embed_images,
     embed_texts,
@@ -118,7 +118,8 @@ class Predictor:
         """
         if self.slices is None:
             return self.threshold
-        return threshold_of(self.slices.values, slice_value, self.threshold)
+        threshold = self.slices.threshold_of(value_text(slice_value))
+        return self.threshold if threshold is None else threshold
 
     def predict(
         self,

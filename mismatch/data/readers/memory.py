@@ -221,6 +221,8 @@ def _plain(value: Any) -> Any:
     """Return a value as JSON has it: numbers of NumPy as Python's, what is missing as null."""
     if _is_missing(value):
         return None
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return str(value)  # `item` would make nanoseconds a number
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -253,4 +255,6 @@ def _is_missing(value: Any) -> bool:
         return True
     if isinstance(value, (float, np.floating)):
         return math.isnan(value)
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return bool(np.isnat(value))
     return type(value).__name__ in ("NAType", "NaTType")
