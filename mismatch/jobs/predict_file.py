@@ -33,6 +33,7 @@ from mismatch.jobs.results import Result
 from mismatch.jobs.scored_windows import Entry, RunCounts, Window, kept_columns, scored_windows
 from mismatch.progress import Advance, progress
 from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.slice_use import SliceUse
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = ["PredictFileResult", "predict_file", "summary_line"]
@@ -198,6 +199,9 @@ def _predict(
         _score(predictor, source, settings, order, sink)
     counts = sink.counts
     long_texts = long_texts_note(predictor, counts.long_texts)
+    use = SliceUse(predictor.slices, predictor.threshold, counts.rows, counts.sliced)
+    if warning := use.warning():
+        logger.warning(warning)
     return PredictFileResult(
         output=file.name,
         rows=counts.rows,
