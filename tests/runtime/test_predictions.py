@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import mismatch
 from mismatch.data.columns import Columns
 from mismatch.data.readers.memory import value_text
 from mismatch.data.rows import Row
@@ -213,3 +216,39 @@ def test_a_path_in_the_column_image_stays_below_the_base(
         [{"image": "red.png", "text": "red"}], image_base_path=colour_images
     )
     assert inside.status == "ok"
+
+
+def of_mode(mode: str) -> Image.Image:
+    """A picture in one of Pillow's modes, half of it clear where the mode can say so."""
+    picture = Image.new("RGBA", (16, 16), (255, 0, 0, 255))
+    picture.paste((0, 0, 255, 0), (0, 8, 16, 16))
+    if mode == "PA":
+        paletted = picture.convert("P").convert("PA")
+        paletted.putalpha(picture.getchannel("A"))
+        return paletted
+    if mode.startswith("I;16"):
+        return Image.frombytes(mode, (16, 16), bytes(range(128)) * 4)
+    return picture.convert({"La": "LA", "HSV": "RGB"}.get(mode, mode)).convert(mode)
+
+
+MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+
+
+@pytest.mark.parametrize("mode", [*MODES, "I", "I;16", "I;16B"])
+def test_a_picture_has_one_score_in_all_functions(
+    mode: str, colour_engine: Any, tmp_path: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    predictor = Predictor(colour_engine())
+    row = {"image": of_mode(mode), "text": "red"}
+    score = predictor.predict(of_mode(mode), "red").similarity_score
+    mismatch.predict_file(predictor, [row], tmp_path / "scores.jsonl")
+    scores = {
+        "predict_pairs": next(predictor.predict_pairs([row])).similarity_score,
+        "iterator": next(predictor.predict_pairs(iter([row]))).similarity_score,
+        "predict_rows": next(predictor.predict_rows([row]))[1].similarity_score,
+        "predict_frame": predictor.predict_frame(pandas.DataFrame([row])).similarity_score[0],
+        "predict_file": json.loads((tmp_path / "scores.jsonl").read_text())["similarity_score"],
+        "scores": predictor.scores([row["image"]], ["red"])[0],
+    }
+    assert scores == pytest.approx(dict.fromkeys(scores, score))
