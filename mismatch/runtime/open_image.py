@@ -30,7 +30,7 @@ from mismatch.io.retries import (
     shortage,
 )
 from mismatch.runtime.image_bounds import check_decoder, check_structure
-from mismatch.runtime.orientation import TURNS, orientation, upright
+from mismatch.runtime.orientation import TURNS, orientation, turned_copy, upright
 
 __all__ = [
     "NO_LIMITS",
@@ -126,7 +126,7 @@ def own_pixels(source: ImageSource) -> ImageSource:
         return source
     name = source_name(source)
     try:
-        return _checked(source, name).copy()
+        return turned_copy(_checked(source, name))
     except (ImageError, MachineError):
         raise
     except Exception as error:
