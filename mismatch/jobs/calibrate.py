@@ -40,7 +40,7 @@ from mismatch.jobs.score_update import ScoreUpdate, dropped_parts
 from mismatch.reports.calibration_lines import calibration_lines
 from mismatch.runtime.model_copy import copy_model
 from mismatch.runtime.predictor import Predictor
-from mismatch.runtime.score_file import write_score
+from mismatch.runtime.score_file import has_score, write_score
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import Calibration, ScoreSpec, Threshold
 
@@ -220,7 +220,7 @@ def _fitted(rows: Labelled, before: ScoreSpec, fit: _Fit) -> ScoreSpec:
 
 def _folder(model: str, output: Path | None) -> str | None:
     """Return the folder whose score is replaced or copied; None for a raw backbone's name."""
-    is_folder = Path(model).is_dir() and ":" not in model
+    is_folder = has_score(model) or (Path(model).is_dir() and ":" not in model)
     return model if output is None or is_folder else None
 
 

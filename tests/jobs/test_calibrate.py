@@ -243,3 +243,14 @@ def test_what_lies_on_the_earlier_scores_goes_with_a_line(
     assert said in result.summary()[-1]
     assert said in run("--model", "bundle").stdout
     assert mismatch.calibrate("bundle", "rows.csv", dry_run=True).dropped == ()
+
+
+@pytest.mark.parametrize("folder", ["runs/12:30/bundle", "runs/a:b"])
+def test_a_bundle_below_a_folder_with_a_colon_is_copied(
+    run: Any, tiny_bundles: dict[str, Path], folder: str
+) -> None:
+    shutil.copytree(tiny_bundles["openclip"], folder)
+    result = run("--model", folder, "--output", "calibrated")
+    assert result.exit_code == 0, result.output
+    assert mismatch.load("calibrated").score.calibration is not None
+    assert (Path("calibrated") / "image_encoder.onnx").exists()
