@@ -216,7 +216,7 @@ class PartLog:
 
     def total(self, name: str) -> int:
         """Return the sum over all parts of rows, failed, long_texts or sliced."""
-        return sum(block.get(name, 0) for block in self.blocks.values())  # type: ignore[literal-required]
+        return sum(cast(int, block.get(name, 0)) for block in self.blocks.values())
 
     def finish(self, about: dict[str, Any]) -> None:
         """Write the manifest; CheckpointError where a part is not as it was noted."""
