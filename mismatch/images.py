@@ -25,6 +25,7 @@ __all__ = [
     "is_in_memory",
     "no_image",
     "to_8_bits",
+    "to_rgba",
 ]
 
 ORIENTATION = 0x0112  # EXIF's tag
@@ -97,10 +98,17 @@ def encoded_image(source: ImageSource) -> bytes:
     if source.mode.startswith("I"):
         image = _of_16_bits(source)
     elif source.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-        image = source.convert("RGB")
+        image = to_rgba(source) if source.has_transparency_data else source.convert("RGB")
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1, exif=_orientation(source))
     return file.getvalue()
+
+
+def to_rgba(image: Image.Image) -> Image.Image:
+    """Return a picture with transparency as RGBA; Pillow has no way there from grey levels that are
+    multiplied by it.
+    """
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
 
 
 def _of_16_bits(image: Image.Image) -> Image.Image:

@@ -5,8 +5,10 @@ carries.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, Self
 
@@ -22,7 +24,15 @@ __all__ = [
     "ScoreSpec",
     "SliceThresholds",
     "Threshold",
+    "slice_key",
 ]
+
+WHOLE_NUMBER = re.compile(r"(-?\d+)\.0")
+TRUTH = re.compile("true|false", re.IGNORECASE)
+MOMENT = re.compile(
+    r"(?P<day>\d{4}-\d\d-\d\d)[T ](?P<time>\d\d:\d\d(:\d\d)?)(\.(?P<fraction>\d+))?"
+    r" ?(?P<zone>Z|[+-]\d\d:?\d\d)?"
+)
 
 CalibrationKind = Literal["temperature", "platt", "piecewise"]
 
@@ -143,6 +153,40 @@ class SliceThresholds(Spec):
     column: str
     values: dict[str, float]
     rows: dict[str, int]
+
+    def threshold_of(self, text: str) -> float | None:
+        """Return the threshold of a value, as a file of rows has it; None where it has none of its
+        own.
+        """
+        return self.values.get(text, self._by_key.get(slice_key(text)))
+
+    @cached_property
+    def _by_key(self) -> dict[str, float]:
+        return {slice_key(name): threshold for name, threshold in self.values.items()}
+
+
+def slice_key(text: str) -> str:
+    """Return the one text of all that files and libraries write for a value: `2` of 2.0, `true` of
+    True, `2024-01-02` of 2024-01-02T00:00:00.000.
+    """
+    if TRUTH.fullmatch(text):
+        return text.lower()
+    if number := WHOLE_NUMBER.fullmatch(text):
+        return number[1]  # a table's integers become floating-point as soon as one is missing
+    moment = MOMENT.fullmatch(text)
+    return text if moment is None else _moment_key(moment)
+
+
+def _moment_key(moment: re.Match[str]) -> str:
+    """Return the day where it is midnight of no zone, else the day, the time and the zone."""
+    time = moment["time"] if len(moment["time"]) > len("00:00") else f"{moment['time']}:00"
+    fraction = (moment["fraction"] or "").rstrip("0")
+    if fraction:
+        time += f".{fraction}"
+    if moment["zone"] is None:
+        return moment["day"] if time == "00:00:00" else f"{moment['day']} {time}"
+    zone = "+0000" if moment["zone"] == "Z" else moment["zone"].replace(":", "")
+    return f"{moment['day']} {time}{zone}"
 
 
 ScoreKind = Literal["probability", "cosine"]

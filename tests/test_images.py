@@ -76,6 +76,18 @@ def turned() -> Image.Image:
     return Image.open(io.BytesIO(file.getvalue()))
 
 
+def with_alpha(mode: str) -> Image.Image:
+    """Rows from clear to opaque, in a mode that has no file format."""
+    alpha = Image.fromarray(np.repeat(np.arange(0, 240, 60, dtype=np.uint8)[:, None], 5, axis=1))
+    image = Image.fromarray(PIXELS)
+    if mode == "PA":
+        image = image.convert("P").convert("PA")
+        image.putalpha(alpha)
+        return image
+    image.putalpha(alpha)
+    return image.convert(mode.upper()).convert(mode)
+
+
 DEEP = (np.arange(20, dtype=np.uint16) * 3000).reshape(4, 5)
 
 
@@ -90,8 +102,23 @@ DEEP = (np.arange(20, dtype=np.uint16) * 3000).reshape(4, 5)
         np.dstack([DEEP, DEEP, DEEP]),
         PIXELS > 20,
         Image.fromarray(PIXELS).convert("CMYK"),
+        with_alpha("PA"),
+        with_alpha("La"),
+        with_alpha("RGBa"),
     ],
-    ids=["turned", "uint16", "I;16", "I", "one channel", "uint16 colours", "bool", "CMYK"],
+    ids=[
+        "turned",
+        "uint16",
+        "I;16",
+        "I",
+        "one channel",
+        "uint16 colours",
+        "bool",
+        "CMYK",
+        "PA",
+        "La",
+        "RGBa",
+    ],
 )
 def test_a_file_of_pixels_reads_as_they_do(source: Any) -> None:
     read = open_image(encoded_image(source))

@@ -63,7 +63,8 @@ def command(
     --titles: CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below
         --images.
     --output: Table to write: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any
-        other name CSV; - is CSV on standard output.
+        other name CSV (.xlsx, .gz and other formats' endings are refused); - is CSV on standard
+        output.
     --resume: Go on with an --output that was cut short, CSV or JSON lines; it ends the same to the
         byte.
     --cache: Folder of embeddings: only images and texts that it lacks are encoded.

@@ -4,8 +4,10 @@ label names, several images, paths that leave a folder.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,6 +21,7 @@ __all__ = [
     "LABELS",
     "Columns",
     "MultiImage",
+    "file_finder",
     "folded",
     "leaving",
     "locate_image",
@@ -163,6 +166,20 @@ def resolve_image(image_base_path: str | Path, image_path: str) -> Path:
     taken as it is.
     """
     return Path(image_base_path) / image_path
+
+
+def file_finder(image_base_path: str) -> Callable[[str], str]:
+    """Return what tells the file that a spelling means. It looks a folder up once, as there are
+    few.
+    """
+    real = cache(os.path.realpath)
+
+    def file(spelling: str) -> str:
+        folder, name = os.path.split(resolve_image(image_base_path, spelling))
+        path = os.path.join(real(folder), name)
+        return real(path) if name == ".." or os.path.islink(path) else path
+
+    return file
 
 
 def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False) -> Path | Remote:

@@ -13,6 +13,7 @@ from mismatch.errors import InputError
 from mismatch.evaluation.metrics import checked
 from mismatch.evaluation.objectives import Objective
 from mismatch.evaluation.threshold import Cuts
+from mismatch.score_specs import slice_key
 from mismatch.specs import SliceThresholds
 
 __all__ = ["LEAST_ROWS", "SHRINKAGE", "choose_slices"]
@@ -38,10 +39,11 @@ def choose_slices(
     have none, and so the common one. InputError where no value has enough.
     """
     truth, values = checked(labels, scores)
-    names = np.asarray(slices, dtype=object)
+    keys = [slice_key(value) for value in slices]
+    names = np.asarray(keys, dtype=object)
     thresholds: dict[str, float] = {}
     rows: dict[str, int] = {}
-    for name in sorted(set(slices)):
+    for name in sorted(set(keys)):
         inside = names == name
         count = int(inside.sum())
         if count < LEAST_ROWS or len(np.unique(truth[inside])) < 2:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mismatch.data.readers.memory import value_text
 from mismatch.errors import InputError, ParityError
 from mismatch.runtime.long_text import cutting_problem, long_texts_line
 from mismatch.runtime.pipeline import Engine, Pair, Pipeline
-from mismatch.runtime.scoring import scores_from_logits, threshold_of
+from mismatch.runtime.scoring import scores_from_logits
 from mismatch.runtime.text_tower import TextCounts
 from mismatch.specs import LongText, ScoreSpec
 
@@ -146,9 +147,10 @@ def decisions(outputs: Outputs, score: ScoreSpec) -> NDArray[np.int64]:
 
 def _slice_thresholds(outputs: Outputs, score: ScoreSpec) -> NDArray[np.float64]:
     """Return the threshold of each scored pair's slice; nan where it has none. (N,)."""
-    by_value = {} if score.slices is None else score.slices.values
-    values = outputs.slice_values or [None] * len(outputs.logits)
-    return np.array([threshold_of(by_value, value, np.nan) for value in values], np.float64)
+    if score.slices is None or not outputs.slice_values:
+        return np.full(len(outputs.logits), np.nan)
+    thresholds = [score.slices.threshold_of(value_text(value)) for value in outputs.slice_values]
+    return np.array(thresholds, np.float64)  # None is nan
 
 
 def _flipped(left: Outputs, right: Outputs, score: ScoreSpec) -> int:

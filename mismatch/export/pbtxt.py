@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Config", "Message", "Word"]
+__all__ = ["Config", "Message", "Word", "is_as_written"]
 
 Message = dict[str, Any]
+MARK = b"# sha256 of the lines below, by which their writer knows its own: "
 ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
 
 
@@ -22,9 +24,20 @@ class Config(NamedTuple):
     notes: list[str]
 
     def text(self) -> str:
-        """Write dictionaries as messages, and their lists as repeated fields."""
+        """Write dictionaries as messages, and their lists as repeated fields, below a checksum."""
         lines = [*(f"# {note}" for note in self.notes), *_lines(self.message)]
-        return "".join(f"{line}\n" for line in lines)
+        text = "".join(f"{line}\n" for line in lines)
+        return f"{MARK.decode()}{_digest(text.encode())}\n{text}"
+
+
+def is_as_written(data: bytes) -> bool:
+    """Return whether a file still is what `Config.text` gave, and nobody's work is in it."""
+    first, _, rest = data.partition(b"\n")
+    return first == MARK + _digest(rest).encode()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _lines(message: Mapping[str, Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mismatch import __version__
 from mismatch.errors import CheckpointError, ParityError
-from mismatch.export.pbtxt import Config, Message, Word
+from mismatch.export.pbtxt import Config, Message, Word, is_as_written
 from mismatch.export.triton_check import check_repository, graph_tensors
 from mismatch.export.triton_head import with_score
 from mismatch.export.triton_names import (
@@ -135,6 +135,12 @@ def check_target(target: Path, bundle: Path | None = None) -> None:
         raise CheckpointError(
             f"{target} holds other files too ({', '.join(others[:3])}), which would be lost; choose"
             " another `triton`"
+        )
+    configs = sorted(path for path in target.rglob("*.pbtxt"))
+    if tuned := [path for path in configs if not is_as_written(path.read_bytes())]:
+        raise CheckpointError(
+            f"{tuned[0]} is not as an export wrote it (changed by hand, or of an earlier version),"
+            " and would be lost; move the repository away, or choose another `triton`"
         )
 
 

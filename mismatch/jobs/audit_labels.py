@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.data.pairs import Row, one_image_each, read_header, read_rows, rows_files
+from mismatch.data.pairs import Row, all_columns, one_image_each, read_header, read_rows, rows_files
 from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.evaluation.label_errors import (
@@ -36,7 +36,7 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.row_tables import check_table, row_table
-from mismatch.jobs.table_kinds import table
+from mismatch.jobs.table_kinds import extended_table
 from mismatch.progress import progress
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ __all__ = ["audit_labels"]
 
 ADDED = ("rank", "label_error_score", "out_of_sample_probability", "reason", "status")
 MIN_ROWS = 50  # below it heads learn nothing that could be held against a label
-TABLE = table("a table of ranked rows", ADDED)
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,10 @@ class _Outputs:
         """Refuse what can't be written, before minutes are spent."""
         files = []
         if self.output is not None:
-            files.append(("`output`", self.output, TABLE))
+            kind = extended_table(
+                "an unchanged table of ranked rows", lambda: _input_names(source), ADDED
+            )
+            files.append(("`output`", self.output, kind))
         if self.report is not None:
             files.append(("`report`", self.report, PAGE))
         check_outputs(files, rows_files(source.path))
@@ -311,6 +313,12 @@ def _write_table(
         for finding in findings:
             values = [finding.columns.get(name, "") for name in header]
             rows.writerow([*values, *_added(finding)])
+
+
+def _input_names(source: RowSource) -> list[str]:
+    """Return all columns of the input, as they are called in the table."""
+    header = all_columns(source.path, require_label=True, columns=source.columns)
+    return [_input_name(name, header) for name in header]
 
 
 def _input_name(name: str, header: Sequence[str]) -> str:

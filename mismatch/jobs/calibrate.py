@@ -36,11 +36,11 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
-from mismatch.jobs.score_update import ScoreUpdate
+from mismatch.jobs.score_update import ScoreUpdate, dropped_parts
 from mismatch.reports.calibration_lines import calibration_lines
 from mismatch.runtime.model_copy import copy_model
 from mismatch.runtime.predictor import Predictor
-from mismatch.runtime.score_file import write_score
+from mismatch.runtime.score_file import has_score, write_score
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import Calibration, ScoreSpec, Threshold
 
@@ -84,6 +84,7 @@ class CalibrationResult(Result):
     `figures`: accuracy, precision, recall and F1, 0..1, to expect of new rows.
     `points`: the probability, 0..1, and its interval at some logits.
     `level`: level of the intervals, 0.5..0.999.
+    `dropped`: what the model had and loses: thresholds by slice, a review band; in words.
     """
 
     model: str
@@ -97,6 +98,7 @@ class CalibrationResult(Result):
     figures: dict[str, Figure]
     points: list[Point]
     level: float
+    dropped: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
         """Return it for people, a line each."""
@@ -218,8 +220,8 @@ def _fitted(rows: Labelled, before: ScoreSpec, fit: _Fit) -> ScoreSpec:
 
 def _folder(model: str, output: Path | None) -> str | None:
     """Return the folder whose score is replaced or copied; None for a raw backbone's name."""
-    is_folder = output is None or (Path(model).is_dir() and ":" not in model)
-    return model if is_folder else None
+    is_folder = has_score(model) or (Path(model).is_dir() and ":" not in model)
+    return model if output is None or is_folder else None
 
 
 def _store(
@@ -270,6 +272,7 @@ def _result(
         figures=_figures(rows, after, after.threshold, fit),
         points=_points(rows, after, after.calibration, fit),
         level=fit.level,
+        dropped=dropped_parts(before, after),
     )
 
 

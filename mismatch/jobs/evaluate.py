@@ -4,6 +4,7 @@ row's score.
 
 from __future__ import annotations
 
+import logging
 import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -60,9 +61,12 @@ from mismatch.jobs.row_tables import RowWriter
 from mismatch.jobs.table_kinds import exact_table
 from mismatch.runtime.pipeline import EmbeddingMemo
 from mismatch.runtime.predictor import Prediction, Predictor
+from mismatch.runtime.slice_use import SliceUse
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = ["evaluate"]
+
+logger = logging.getLogger(__name__)
 
 HEADER = [*COLUMNS, "label", "line"]  # of predictions.csv
 FILES = {  # in the folder of `report`
@@ -259,6 +263,10 @@ class _Run:
             write=write,
             label="evaluate",
         )
+        all_rows = len(rows.labels) + rows.unscorable
+        use = SliceUse(predictor.slices, predictor.threshold, all_rows, rows.sliced)
+        if warning := use.warning():
+            logger.warning(warning)
         return _Scored(self._checked(rows), known)
 
     def compare(self, labelled: Labelled, predictor: Predictor, name: str) -> Comparison:
@@ -292,7 +300,7 @@ class _Run:
             long_text=predictor.pipeline.long_text,
             long_texts=rows.long_texts,
             truncated_texts=rows.truncated,
-            threshold=_threshold(predictor, given=self.wanted.threshold is not None),
+            threshold=_threshold(predictor, rows.sliced, given=self.wanted.threshold is not None),
             metrics=figures["metrics"],
             intervals=figures["intervals"],
             bootstrap=figures["bootstrap"],
@@ -329,7 +337,7 @@ class _Run:
         }
 
 
-def _threshold(predictor: Predictor, *, given: bool) -> ThresholdInUse:
+def _threshold(predictor: Predictor, sliced: int, *, given: bool) -> ThresholdInUse:
     stored = predictor.score.threshold
     if given or predictor.threshold != predictor.score.threshold_in_use:
         return {"value": predictor.threshold, "source": "flag"}
@@ -338,6 +346,7 @@ def _threshold(predictor: Predictor, *, given: bool) -> ThresholdInUse:
     in_use: ThresholdInUse = {**asdict(stored), "source": "stored"}  # type: ignore[typeddict-item]
     if predictor.slices is not None:
         in_use["slices"] = predictor.slices.column
+        in_use["sliced_rows"] = sliced
     return in_use
 
 

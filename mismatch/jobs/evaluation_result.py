@@ -38,6 +38,7 @@ class ThresholdInUse(TypedDict, total=False):
     rows: int  # of a stored one: that it was chosen on
     date: str  # of a stored one, ISO 8601
     slices: str  # column whose values have thresholds of their own
+    sliced_rows: int  # rows with such a value
 
 
 class Provenance(TypedDict):

@@ -34,6 +34,7 @@ from mismatch.jobs.output.explanation_files import (
 from mismatch.jobs.results import Result
 from mismatch.progress import progress
 from mismatch.runtime.predictor import Prediction, Predictor
+from mismatch.runtime.slice_use import SliceUse
 from mismatch.specs import LongText
 
 __all__ = ["ExplainRowsResult", "RowExplanation", "explain_pair", "explain_rows"]
@@ -198,9 +199,11 @@ def _scored(predictor: Predictor, source: RowSource, *, labelled: bool, count: i
     failed = 0
     rows = read_rows(source.path, require_label=labelled, columns=source.columns)
     predictions = predictor.predict_rows(rows, image_base_path=source.base, columns=source.columns)
+    use = SliceUse(predictor.slices, predictor.threshold)
     with progress("score", unit="row") as advance:
         for row, prediction in predictions:
             number += 1
+            use.add(row.columns)
             failed += prediction.similarity_score is None
             wrongness = _wrongness(row, prediction, labelled=labelled)
             if wrongness is not None:
@@ -208,6 +211,8 @@ def _scored(predictor: Predictor, source: RowSource, *, labelled: bool, count: i
             if len(ranked) > 2 * count + HELD:
                 ranked = _first(ranked, count)
             advance(1)
+    if warning := use.warning():
+        logger.warning(warning)
     if failed:
         logger.info(
             f"{failed:,} of {number:,} rows could not be scored; mismatch validate says why row by"

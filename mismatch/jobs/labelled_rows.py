@@ -12,6 +12,7 @@ from mismatch.errors import InputError
 from mismatch.io.text import plural
 from mismatch.jobs.options import RowSource
 from mismatch.progress import progress
+from mismatch.runtime.slice_use import SliceUse
 
 if TYPE_CHECKING:
     from mismatch.runtime.pipeline import EmbeddingMemo
@@ -46,6 +47,7 @@ class Labelled:
     first: list[dict[str, Any]] = field(default_factory=list)  # line and status
     long_texts: int = 0  # different texts over the model's context
     truncated: int = 0  # of them: were scored without their end
+    sliced: int = 0  # rows whose slice has a threshold of its own
 
     def add(self, row: Row, prediction: Prediction) -> None:
         """Count one row."""
@@ -102,13 +104,16 @@ def score_all(
     predictions = predictor.predict_rows(
         rows, image_base_path=source.base, columns=source.columns, known=known
     )
+    use = SliceUse(predictor.slices, predictor.threshold)
     with progress(label, unit="row") as advance:
         for row, prediction in predictions:
             labelled.add(row, prediction)
             write(row, prediction)
+            use.add(row.columns)
             advance(1)
     labelled.long_texts = predictions.counts.long_texts
     labelled.truncated = predictions.counts.truncated
+    labelled.sliced = use.sliced
     return labelled
 
 

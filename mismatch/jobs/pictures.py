@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mismatch.data.columns import file_finder
 from mismatch.data.near_duplicates import (
     Fingerprint,
     fingerprint_images,
@@ -47,10 +48,11 @@ class Pictures:
         `base`: folder that paths are relative to; `workers`: threads that decode, None for one per
         CPU. MissingExtraError without the ImageHash library.
         """
-        numbers = list(range(len(self.paths)))
         broken: dict[int, str] = {}
         if look:
             numbers, broken = self._near_duplicates(base, workers)
+        else:
+            numbers = self._same_files(base)
         pairs = (
             (numbers[row[0]], numbers[other])  # images of one row belong together
             for row in self.rows
@@ -59,6 +61,14 @@ class Pictures:
         joined = groups_of(len(self.paths), pairs)
         groups = [joined[numbers[row[0]]] for row in self.rows]
         return ImageGroups(groups, self._broken_rows(broken))
+
+    def _same_files(self, base: str) -> list[int]:
+        """Return a number for each image, the same for spellings of one path and for links to it;
+        no file is opened.
+        """
+        file = file_finder(base)
+        first: dict[str, int] = {}
+        return [first.setdefault(file(path), number) for path, number in self.paths.items()]
 
     def _broken_rows(self, broken: dict[int, str]) -> dict[int, str]:
         if not broken:

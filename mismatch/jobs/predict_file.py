@@ -33,6 +33,7 @@ from mismatch.jobs.results import Result
 from mismatch.jobs.scored_windows import Entry, RunCounts, Window, kept_columns, scored_windows
 from mismatch.progress import Advance, progress
 from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.slice_use import SliceUse
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = ["PredictFileResult", "predict_file", "summary_line"]
@@ -102,9 +103,10 @@ def predict_file(
 ) -> PredictFileResult:
     """Score rows, or a folder of images with titles, into a table; memory stays bounded.
 
-    `output`: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any other name CSV; "-"
-    is CSV on standard output. It takes its name at the end. What is there is replaced only if it is
-    such a table, with no columns but those of the rows.
+    `output`: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any other name CSV
+    (the ending of another format, such as .xlsx, is refused); "-" is CSV on standard output. It
+    takes its name at the end. What is there is replaced only if it is such a table, with no columns
+    but those of the rows.
 
     `rows`: None with `images`, a folder; then `titles` is a CSV image_path,text or lines NAME, tab,
     TITLE, and without it the title of a/b.jpg is what a/b.txt says. `resume`: go on with an output
@@ -198,6 +200,9 @@ def _predict(
         _score(predictor, source, settings, order, sink)
     counts = sink.counts
     long_texts = long_texts_note(predictor, counts.long_texts)
+    use = SliceUse(predictor.slices, predictor.threshold, counts.rows, counts.sliced)
+    if warning := use.warning():
+        logger.warning(warning)
     return PredictFileResult(
         output=file.name,
         rows=counts.rows,

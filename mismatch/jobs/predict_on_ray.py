@@ -32,6 +32,7 @@ from mismatch.jobs.row_tables import table_kind
 from mismatch.jobs.scored_windows import RunCounts, scored_windows
 from mismatch.progress import progress
 from mismatch.runtime.decoding import DecodingPool
+from mismatch.runtime.slice_use import SliceUse
 from mismatch.scale.ray import Actors, actors
 
 __all__ = ["ActorJob", "BlockScorer", "RayOutcome", "predict_on_ray"]
@@ -110,6 +111,11 @@ class BlockScorer:
         """Return what to say of so many long texts."""
         return long_texts_note(self._predictor, count)
 
+    def slices_warning(self, rows: int, sliced: int) -> str | None:
+        """Return what to say of rows that no threshold of a slice decided."""
+        predictor = self._predictor
+        return SliceUse(predictor.slices, predictor.threshold, rows, sliced).warning()
+
     def score(self, number: int, rows: list[Row]) -> Block:
         """Write a part, whole or not at all."""
         counts = RunCounts()
@@ -124,7 +130,7 @@ class BlockScorer:
                         table.add(entry.prediction, entry.kept)
                 table.end()
             size = file.tell()
-        return {
+        block: Block = {
             "number": number,
             "part": path.name,
             "bytes": size,
@@ -133,6 +139,9 @@ class BlockScorer:
             "long_texts": counts.long_texts,
             "worker": f"{socket.gethostname()}:{os.getpid()}",
         }
+        if self._predictor.slices is not None:
+            block["sliced"] = counts.sliced
+        return block
 
 
 def predict_on_ray(
@@ -163,6 +172,8 @@ def predict_on_ray(
         log = _score(pool, source, settings, cluster, folder, job.kept)
         counts = RunCounts(log.total("rows"), log.total("failed"), log.total("long_texts"))
         long_texts = pool.ask("long_texts_note", counts.long_texts)
+        if warning := pool.ask("slices_warning", counts.rows, log.total("sliced")):
+            logger.warning(warning)
     return RayOutcome(counts, len(log.blocks), long_texts)
 
 

@@ -36,6 +36,15 @@ __all__ = [
 # the last four where a spreadsheet folds them
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
+# endings of what a table would not be, were it written as CSV under such a name
+OTHER_FORMATS = frozenset(
+    [
+        *(".xls", ".xlsb", ".xlsm", ".xlsx", ".ods", ".pdf", ".html", ".xml", ".yaml", ".yml"),
+        *(".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar", ".tar", ".tgz"),
+        *(".arrow", ".avro", ".feather", ".orc", ".npy", ".npz", ".h5", ".pickle", ".pkl"),
+        *(".db", ".sqlite"),
+    ]
+)
 GROUP_ROWS = 65_536  # of Parquet that are held and written together
 PARQUET_OUTPUT = "an output that ends in .parquet"  # needs pyarrow
 REJECTED = ("reason", "line", "raw")
@@ -78,9 +87,16 @@ def harmless(value: object) -> object:
 
 def table_kind(output: str | Path) -> str:
     """Return what a file of this name holds, as it would be read: csv, tsv, jsonl or parquet.
-    MissingExtraError where its writer is not installed.
+    InputError for the ending of another format, MissingExtraError where its writer is not
+    installed.
     """
-    kind = SUFFIXES.get(Path(output).suffix.lower(), "csv")
+    ending = Path(output).suffix.lower()
+    if ending in OTHER_FORMATS:
+        raise InputError(
+            f"{output} ends in {ending}, which is not written here; .csv, .tsv, .jsonl and .parquet"
+            " are"
+        )
+    kind = SUFFIXES.get(ending, "csv")
     if kind == "parquet":
         import_pyarrow(PARQUET_OUTPUT)
     return kind

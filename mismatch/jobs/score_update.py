@@ -10,7 +10,7 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.score_file import read_score, write_score
 from mismatch.specs import ScoreSpec
 
-__all__ = ["ScoreUpdate"]
+__all__ = ["ScoreUpdate", "dropped_parts"]
 
 
 class ScoreUpdate:
@@ -48,6 +48,17 @@ class ScoreUpdate:
         self.check()
         if self._folder is not None:
             write_score(self._folder, score)
+
+
+def dropped_parts(before: ScoreSpec, after: ScoreSpec) -> tuple[str, ...]:
+    """Return what a score had and the next one lacks, in words: thresholds by slice, a band."""
+    dropped = []
+    if before.slices is not None and after.slices is None:
+        dropped.append(f"the thresholds by {before.slices.column!r}")
+    if before.review is not None and after.review is None:
+        band = before.review
+        dropped.append(f"the review band {band.low:.4f} to {band.high:.4f}")
+    return tuple(dropped)
 
 
 def _scale(score: ScoreSpec) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from mismatch.data.rows import Row
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.prediction_rows import PredictionRows
 from mismatch.runtime import pipeline
+from mismatch.runtime.slice_use import SliceUse
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction, Predictor
@@ -38,12 +39,14 @@ class RunCounts:
     rows: int = 0
     failed: int = 0  # of them: without a score
     long_texts: int = 0  # texts over the model's context
+    sliced: int = 0  # rows whose slice has a threshold of its own
 
     def add(self, window: Window) -> None:
         """Count a window."""
         self.rows += len(window.entries)
         self.failed += window.failed
         self.long_texts += window.long_texts
+        self.sliced += window.sliced
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Window:
     entries: list[Entry]
     failed: int
     long_texts: int
+    sliced: int
 
 
 def scored_windows(
@@ -71,13 +75,15 @@ def scored_windows(
     while window := list(islice(stream, pipeline.WINDOW)):
         entries = []
         failed = 0
+        use = SliceUse(predictor.slices, predictor.threshold)
         predictions = predictor.predict_rows(
             window, image_base_path=source.base, columns=source.columns, known=known
         )
         for row, prediction in predictions:
             entries.append(Entry(prediction, [row.columns.get(name, "") for name in kept]))
             failed += prediction.status != "ok"
-        yield Window(entries, failed, predictions.counts.long_texts)
+            use.add(row.columns)
+        yield Window(entries, failed, predictions.counts.long_texts, use.sliced)
 
 
 def kept_columns(header: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError, MismatchError
 from mismatch.io.descriptors import descriptor_of
 from mismatch.io.outputs import OutputKind
-from mismatch.jobs.row_tables import PARQUET_OUTPUT, table_kind
+from mismatch.jobs.row_tables import PARQUET_OUTPUT, harmless, table_kind
 
-__all__ = ["exact_table", "read_names", "refuse_unasked", "table"]
+__all__ = ["exact_table", "extended_table", "read_names", "refuse_unasked"]
 
 # bytes of a JSON line: two texts as long as may be, each character as an escape of six
 MAX_LINE = 12 * MAX_FIELD
@@ -29,15 +29,20 @@ MARK = b"PAR1"  # at both ends of a Parquet file
 Reader = Callable[[Path], Sequence[str] | None]
 
 
-def table(name: str, columns: Sequence[str]) -> OutputKind:
-    """Return the kind of a table whose first or last columns are these, in this order: enough where
-    nobody else has all of them.
+def extended_table(
+    name: str, columns: Callable[[], Iterable[str]], added: Sequence[str]
+) -> OutputKind:
+    """Return the kind of a table of the rows' own columns, or some of them, with those that are
+    added behind them, and no others; `columns` is called where a file is there.
     """
-    wanted = list(columns)
 
     def is_known(path: Path) -> bool:
-        names = read_names(path)
-        return names is not None and wanted in (names[: len(wanted)], names[-len(wanted) :])
+        names = read_names(path) or []
+        own = names[: -len(added)]
+        if names[-len(added) :] != list(added):
+            return False
+        wanted = list(columns())
+        return {*own} <= {*wanted, *(str(harmless(column)) for column in wanted)}
 
     return OutputKind(name, is_known)
 

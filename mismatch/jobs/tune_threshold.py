@@ -31,7 +31,7 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
-from mismatch.jobs.score_update import ScoreUpdate
+from mismatch.jobs.score_update import ScoreUpdate, dropped_parts
 from mismatch.reports.threshold_lines import threshold_lines
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
@@ -58,6 +58,7 @@ class ThresholdResult(Result):
     `rows`: labelled ones that could be scored.
     `stored`: False after `dry_run`.
     `level`: level of the intervals, 0.5..0.999.
+    `dropped`: what the model had and loses: thresholds by slice, a review band; in words.
     """
 
     threshold: Threshold
@@ -71,6 +72,7 @@ class ThresholdResult(Result):
     rows: int
     stored: bool
     level: float
+    dropped: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
         """Return it for people, a line each."""
@@ -168,11 +170,12 @@ class _Wanted:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a result comes from, and whether it was kept."""
+    """Where a result comes from, whether it was kept, and what goes."""
 
     model: str
     csv: str
     stored: bool
+    dropped: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,8 @@ def tune_threshold(
         update = ScoreUpdate(predictor, None if dry_run else name, rescaled=False)
         labelled = score_labelled(predictor, source, wanted=columns, min_rows=min_rows)
         score = _chosen(labelled, update.before, wanted)
-        origin = _Origin(name, source.name, stored=not dry_run)
+        dropped = dropped_parts(update.before, score)
+        origin = _Origin(name, source.name, stored=not dry_run, dropped=dropped)
         result = _result(labelled, score, wanted, _Drawing(level, seed), origin)
         if before_storing is not None:
             before_storing(result)
@@ -325,6 +329,7 @@ def _result(
         rows=len(rows.labels),
         stored=origin.stored,
         level=drawing.level,
+        dropped=origin.dropped,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mismatch.reports.figures import decimal_range, figure_lines
+from mismatch.reports.figures import decimal_range, dropped_lines, figure_lines
 
 if TYPE_CHECKING:
     from mismatch.jobs.calibrate import CalibrationResult
@@ -55,4 +55,4 @@ def calibration_lines(result: CalibrationResult) -> list[str]:
             f"{result.rows:,} rows are few: believe the intervals; with {ENOUGH} labels they are"
             f" {times:.1f} times as narrow"
         )
-    return lines
+    return lines + dropped_lines(result.dropped)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mismatch.io.text import plural
+
 __all__ = [
     "FIGURES",
     "SHARES",
@@ -48,7 +50,9 @@ def origin(threshold: Mapping[str, Any]) -> str:
         return "the default; none is stored with the model"
     by = ""
     if threshold.get("slices"):
+        rows = threshold.get("sliced_rows")
         by = f"; thresholds by {threshold['slices']} of their own"
+        by += "" if rows is None else f" for {plural(rows, 'row')}"
     objective = threshold["objective"]
     # accuracy, f1, …; else a cost or a target, which says itself what it is
     if not any(mark in objective for mark in ":<>"):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-__all__ = ["FIGURE_NAMES", "decimal_range", "figure_lines", "percent_range"]
+__all__ = ["FIGURE_NAMES", "decimal_range", "dropped_lines", "figure_lines", "percent_range"]
 
 FIGURE_NAMES = {  # as FIGURES of evaluation/threshold.py has them → for people
     "accuracy": "accuracy",
@@ -27,6 +27,13 @@ def figure_lines(
         f"{words:<{width}}  {figures[name]:.4f}  {decimal_range(*intervals[name])}"
         for name, words in FIGURE_NAMES.items()
     ]
+
+
+def dropped_lines(dropped: Sequence[str]) -> list[str]:
+    """Return a line on what of a model's decisions goes with its earlier scores or threshold."""
+    if not dropped:
+        return []
+    return [f"the model loses {' and '.join(dropped)}; `mismatch tune-threshold` chooses others"]
 
 
 def decimal_range(low: float, high: float) -> str:

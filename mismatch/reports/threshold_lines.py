@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mismatch.reports.figures import figure_lines, percent_range
+from mismatch.reports.figures import dropped_lines, figure_lines, percent_range
 
 if TYPE_CHECKING:
     from mismatch.jobs.tune_threshold import ThresholdResult
@@ -49,7 +49,7 @@ def threshold_lines(result: ThresholdResult) -> list[str]:
         f"{'threshold':<11}{HEADS:<26}{HEADS:<26}mismatches",
     ]
     lines += [_row(row) for row in result.thresholds]
-    return lines + _band_lines(result) + _slice_lines(result)
+    return lines + _band_lines(result) + _slice_lines(result) + dropped_lines(result.dropped)
 
 
 def _row(row: dict[str, float]) -> str:

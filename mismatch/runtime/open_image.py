@@ -18,7 +18,7 @@ from PIL import Image
 
 from mismatch import images
 from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
-from mismatch.images import from_array, to_8_bits
+from mismatch.images import from_array, to_8_bits, to_rgba
 from mismatch.io.remote import Remote, is_url
 from mismatch.io.retries import (
     NO_MEMORY,
@@ -30,7 +30,7 @@ from mismatch.io.retries import (
     shortage,
 )
 from mismatch.runtime.image_bounds import check_decoder, check_structure
-from mismatch.runtime.orientation import TURNS, orientation, upright
+from mismatch.runtime.orientation import TURNS, orientation, turned_copy, upright
 
 __all__ = [
     "NO_LIMITS",
@@ -126,7 +126,7 @@ def own_pixels(source: ImageSource) -> ImageSource:
         return source
     name = source_name(source)
     try:
-        return _checked(source, name).copy()
+        return turned_copy(_checked(source, name))
     except (ImageError, MachineError):
         raise
     except Exception as error:
@@ -338,7 +338,7 @@ def _to_rgb(image: Image.Image, background: RGB8, name: str) -> Image.Image:
         )
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, (*background, 255))
-        return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
+        return Image.alpha_composite(canvas, to_rgba(image)).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

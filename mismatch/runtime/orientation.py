@@ -7,7 +7,7 @@ from PIL import Image
 from mismatch.images import ORIENTATION
 from mismatch.runtime.image_bounds import is_costly_exif
 
-__all__ = ["TURNS", "orientation", "upright"]
+__all__ = ["TURNS", "orientation", "turned_copy", "upright"]
 
 TURNS = {  # EXIF orientation → what puts the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,6 +31,18 @@ def upright(image: Image.Image) -> Image.Image:
     for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
         turned.info.pop(key, None)
     return turned
+
+
+def turned_copy(image: Image.Image) -> Image.Image:
+    """Return a copy that is turned as the picture is, also where its EXIF data were changed in
+    memory, which Pillow does not copy.
+    """
+    image.load()  # a TIFF turns itself upright then
+    copied = image.copy()
+    wanted = orientation(image)
+    if orientation(copied) != wanted:
+        copied.getexif()[ORIENTATION] = wanted
+    return copied
 
 
 def orientation(image: Image.Image) -> int:

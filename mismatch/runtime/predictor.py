@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.columns import Columns
-from mismatch.data.readers.memory import row_mappings
+from mismatch.data.readers.memory import row_mappings, value_text
 from mismatch.errors import MisuseError
 from mismatch.runtime.arguments import (
     check_path,
@@ -39,7 +40,7 @@ from mismatch.runtime.row_pairs import (
     is_live,
     rows_of,
 )
-from mismatch.runtime.scoring import scores_from_logits, threshold_of
+from mismatch.runtime.scoring import scores_from_logits
 from mismatch.runtime.several import (
     embed_images,
     embed_texts,
@@ -47,10 +48,13 @@ from mismatch.runtime.several import (
     logits_of_all,
     logits_of_pairs,
 )
+from mismatch.runtime.slice_use import SliceUse
 from mismatch.runtime.text_tower import TextCounts
 from mismatch.specs import LongText, ReviewBand, ScoreSpec
 
 __all__ = ["Prediction", "Predictions", "Predictor", "Provider", "is_bundle", "load"]
+
+logger = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -118,7 +122,8 @@ class Predictor:
         """
         if self.slices is None:
             return self.threshold
-        return threshold_of(self.slices.values, slice_value, self.threshold)
+        threshold = self.slices.threshold_of(value_text(slice_value))
+        return self.threshold if threshold is None else threshold
 
     def predict(
         self,
@@ -218,11 +223,16 @@ class Predictor:
         `outside_images`: as for `predict_pairs`.
         """
         check_table(frame)  # before anything is scored
-        rows = (as_asked(row, image_column, text_column) for row in row_mappings(frame))
+        use = SliceUse(self.slices, self.threshold)
+        counted = use.counted(row_mappings(frame))
+        rows = (as_asked(row, image_column, text_column) for row in counted)
         predictions = self.predict_pairs(
             rows, image_base_path=image_base_path, outside_images=outside_images, live=False
         )
-        return table_like(frame, list(predictions))
+        table = table_like(frame, list(predictions))
+        if warning := use.warning():
+            logger.warning(warning)
+        return table
 
     def scores(self, images: Iterable[Any], texts: Iterable[str]) -> NDArray[np.float64]:
         """Score N images and N texts → (N,) similarity scores, pair by pair.

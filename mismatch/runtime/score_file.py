@@ -15,11 +15,16 @@ from mismatch.io.reading import parse_json, read_text
 from mismatch.runtime.bundle import MANIFEST
 from mismatch.specs import ScoreSpec
 
-__all__ = ["read_score", "score_file", "weights_digest", "write_score"]
+__all__ = ["has_score", "read_score", "score_file", "weights_digest", "write_score"]
 
 CHECKPOINT = "mismatch.json"  # as training/checkpoint.py names it
 FORMAT_VERSION = 1  # that of both files
 WEIGHTS = (".safetensors", ".bin", ".pt")  # how files of weights end
+
+
+def has_score(folder: str | Path) -> bool:
+    """Return whether a folder is a bundle or a checkpoint."""
+    return any((Path(folder) / name).is_file() for name in (MANIFEST, CHECKPOINT))
 
 
 def score_file(folder: str | Path) -> Path:

@@ -4,19 +4,13 @@ for every engine.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mismatch.data.readers.memory import value_text
 from mismatch.errors import InputError
 from mismatch.specs import Calibration, LongText, ScoreSpec
 
-__all__ = ["log_odds", "pool_pieces", "scores_from_logits", "sigmoid", "threshold_of"]
-
-WHOLE_NUMBER = re.compile(r"-?\d+(\.0)?")
+__all__ = ["log_odds", "pool_pieces", "scores_from_logits", "sigmoid"]
 
 
 def pool_pieces(logits: ArrayLike, counts: ArrayLike, long_text: LongText) -> NDArray[np.float64]:
@@ -68,15 +62,3 @@ def log_odds(logits: NDArray[np.float64], calibration: Calibration) -> NDArray[n
     part = np.searchsorted(knots, straight, side="right").clip(1, len(knots) - 1)
     slopes = np.diff(bent) / np.diff(knots)
     return np.asarray(bent[part - 1] + slopes[part - 1] * (straight - knots[part - 1]), np.float64)
-
-
-def threshold_of(thresholds: Mapping[str, float], value: object, other: float) -> float:
-    """Return the threshold of a slice's value, `other` where it has none of its own. 2 and 2.0 are
-    one value: a table's integers become floating-point as soon as one is missing.
-    """
-    text = value_text(value)
-    names = [text]
-    if WHOLE_NUMBER.fullmatch(text):
-        whole = text.removesuffix(".0")
-        names += [whole, f"{whole}.0"]
-    return next((thresholds[name] for name in names if name in thresholds), other)

@@ -44,6 +44,7 @@ WarningKind = Literal[
     "few_rows",  # too few to train on
     "balance",  # one label has hardly any rows
     "learning_rate",  # one that rarely works with a pretrained backbone
+    "shared_rows",  # validation images that stand among those to train on
     "one_label",  # validation rows of one label only
     "long_text",  # texts over the context, which lose their end
     "older_head",  # a head of an older pipeline, which is left out

@@ -55,3 +55,10 @@ def test_a_slice_of_one_label_or_out_of_reach_has_none() -> None:
 def test_no_slice_with_enough_rows_is_refused() -> None:
     with pytest.raises(InputError, match="no value of the column 'c' has 30 rows"):
         choose_slices([0, 1] * 10, np.linspace(0, 1, 20), ["x"] * 20, "c", Objective(), 0.5)
+
+
+def test_a_value_has_one_threshold_however_its_rows_write_it() -> None:
+    labels, scores, names = rows({"True": 40, "2.0": 40}, {"True": 0.3, "2.0": 0.7})
+    mixed = ["true" if i % 2 and name == "True" else name for i, name in enumerate(names)]
+    found = choose_slices(labels, scores, mixed, "premium", Objective(), 0.5)
+    assert found.rows == {"2": 40, "true": 40}

@@ -320,6 +320,19 @@ def test_an_older_repository_is_replaced_and_nothing_else(
     assert {path.name for path in tmp_path.iterdir()} == {"repository", "photos", "file"}
 
 
+@pytest.mark.parametrize("name", ["mismatch_head/config.pbtxt", "mismatch/config.pbtxt"])
+def test_a_config_that_somebody_has_tuned_is_kept(
+    name: str, tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    bundle, target = tiny_bundles["openclip"], tmp_path / "repository"
+    write_repository(bundle, target)
+    tuned = (target / name).read_text() + "# 8 instances here\n"
+    (target / name).write_text(tuned)
+    with pytest.raises(CheckpointError, match=rf"{name} is not as an export wrote it"):
+        write_repository(bundle, target)
+    assert (target / name).read_text() == tuned
+
+
 def test_scores_that_differ_leave_nothing_behind(
     tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ from mismatch.io.outputs import (
     text_file,
 )
 from mismatch.io.reading import LARGEST_JSON
-from mismatch.jobs.table_kinds import table
+from mismatch.jobs.table_kinds import exact_table
 from tests.support.commands import run
 
 CHECKPOINT = {"format_version": 1, "head": {}, "score": {}}
@@ -337,7 +337,7 @@ def signed(**told: str) -> bytes:
 @pytest.mark.parametrize(
     ("kind", "older"),
     [
-        (table("a table", ("id", "score")), b"id,score\n1,2\n"),
+        (exact_table("a table", lambda: ["id", "score"]), b"id,score\n1,2\n"),
         (json_report("a report", ("ok",)), b'{\n  "ok": true\n}\n'),
         (json_report("a report", ("ok",)), b"[]\n"),
         (
@@ -383,7 +383,7 @@ def test_a_photo_is_no_picture_of_ours(tmp_path: Path) -> None:
 
 
 def test_a_device_may_be_written_to() -> None:
-    check_outputs([("--output", Path("/dev/null"), table("a table", ("id",)))])
+    check_outputs([("--output", Path("/dev/null"), exact_table("a table", lambda: ["id"]))])
 
 
 def test_what_is_called_like_a_models_file_but_is_none_makes_no_model(tmp_path: Path) -> None:

@@ -134,6 +134,18 @@ def ranked(shop: Path) -> tuple[Rows, Result]:
     return read_rows(shop / "ranked.csv"), result
 
 
+def test_a_table_with_a_column_of_ones_own_is_not_replaced(
+    shop: Path, ranked: tuple[Rows, Result], tmp_path: Path
+) -> None:
+    path = tmp_path / "checked.csv"
+    table = ranked[0]
+    write(path, [{"image_path": row["image_path"], "checked": "yes", **row} for row in table])
+    files = ("--csv", shop / "rows.csv", "--image-base-path", shop, "--output", path)
+    result = audit("--model", MODEL, *files, *QUICK)
+    assert (result.exit_code, "checked.csv" in result.stderr) == (2, True)
+    assert read_rows(path)[0]["checked"] == "yes"
+
+
 def test_planted_errors_come_first(ranked: tuple[Rows, Result]) -> None:
     rows = [row for row in ranked[0] if row["status"] == "ok"]
     assert found_in(rows, 0.1) >= 0.9

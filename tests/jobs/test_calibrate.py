@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from PIL import Image
 import mismatch
 from mismatch.errors import InputError
 from mismatch.io.atomic import sha256_file
+from mismatch.runtime.score_file import read_score, write_score
+from mismatch.specs import ReviewBand, SliceThresholds
 from tests.support import commands
 
 
@@ -221,3 +224,33 @@ def test_a_copy_has_the_modes_of_the_umask(run: Any, tiny_bundles: dict[str, Pat
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in Path("new").iterdir()} == {0o640}
     assert Path("new").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"slices": SliceThresholds("shop", {"a": 0.9}, {"a": 40})}, "the thresholds by 'shop'"),
+        ({"review": ReviewBand(0.4, 0.6)}, "the review band 0.4000 to 0.6000"),
+    ],
+)
+def test_what_lies_on_the_earlier_scores_goes_with_a_line(
+    run: Any, tiny_bundles: dict[str, Path], part: dict[str, Any], said: str
+) -> None:
+    shutil.copytree(tiny_bundles["openclip"], "bundle")
+    write_score("bundle", replace(read_score("bundle"), **part))
+    result = mismatch.calibrate("bundle", "rows.csv", dry_run=True)
+    assert result.dropped == (said,)
+    assert said in result.summary()[-1]
+    assert said in run("--model", "bundle").stdout
+    assert mismatch.calibrate("bundle", "rows.csv", dry_run=True).dropped == ()
+
+
+@pytest.mark.parametrize("folder", ["runs/12:30/bundle", "runs/a:b"])
+def test_a_bundle_below_a_folder_with_a_colon_is_copied(
+    run: Any, tiny_bundles: dict[str, Path], folder: str
+) -> None:
+    shutil.copytree(tiny_bundles["openclip"], folder)
+    result = run("--model", folder, "--output", "calibrated")
+    assert result.exit_code == 0, result.output
+    assert mismatch.load("calibrated").score.calibration is not None
+    assert (Path("calibrated") / "image_encoder.onnx").exists()

@@ -135,3 +135,13 @@ def test_shards_that_are_appended_to_one_file_are_all_there(
         *("text", "red shirt", "red"),
         *("text", "red", "green bag"),
     ]
+
+
+def test_a_first_row_without_an_image_leaves_the_others_their_names(model: Predictor) -> None:
+    images = [None, Path("red.png").read_bytes(), None, Path("blue.png").read_bytes()]
+    rows = [{"image": image, "text": "red"} for image in images]
+    mismatch.predict_file(model, rows, "scores.csv")
+    with open("scores.csv", encoding="utf-8", newline="") as file:
+        found = [row["image_path"] for row in csv.DictReader(file)]
+    assert found == ["", "row-2", "", "row-4"]
+    assert predictions("scores.csv") == ["error", "match", "error", "mismatch"]

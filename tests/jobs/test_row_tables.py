@@ -15,6 +15,7 @@ from mismatch.data.pairs import read_rows
 from mismatch.errors import InputError
 from mismatch.jobs.row_tables import check_table, rejected_header, row_table
 from tests.support.commands import run
+from tests.support.rows import write_rows
 
 NAMES = ["out.csv", "out.tsv", "out.jsonl", "out.JSON", "out.parquet", "out"]
 ROWS = [("a.jpg", 'red, "big"\r\nbag\t;', 1), ("b.jpg", "", 0), ("c.jpg", "=é", 1)]
@@ -183,3 +184,23 @@ def test_a_table_of_scores_is_tsv_by_its_name(
         header, row = Path("out.tsv").read_text().splitlines()
         assert header.startswith("image_path\ttext\tsimilarity_score")
         assert row.startswith("a.png\t'=red\t" if options == ("--safe-csv",) else "a.png\t=red\t")
+
+
+@pytest.mark.parametrize("name", ["out.xlsx", "out.csv.gz", "out.zip", "out.XLS"])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_name_of_another_format_is_refused_with_those_that_are_written(
+    images: Path, name: str, there: bool
+) -> None:
+    rows = [("image_path", "text", "label"), *((f"{n}.png", f"red {n}", 1) for n in range(6))]
+    write_rows(Path("rows.csv"), rows)
+    if there:
+        Path(name).write_bytes(b"PK mine")
+    for options in (
+        ("predict", "--model", "openclip:tiny", "--csv"),
+        ("make-negatives",),
+        ("audit-labels", "--model", "openclip:tiny", "--csv"),
+    ):
+        result = run(*options, "rows.csv", "--output", name)
+        assert (result.exit_code, result.stdout) == (2, ""), result.output
+        assert all(fact in result.stderr for fact in (name, ".csv", ".jsonl", ".parquet"))
+    assert not there or Path(name).read_bytes() == b"PK mine"

@@ -112,6 +112,26 @@ def test_the_order_of_the_rows_does_not_matter_and_the_seed_does(
     assert sides[0] == sides[1] != sides[2]
 
 
+def test_one_image_under_several_spellings_stands_on_one_side(tmp_path: Path) -> None:
+    spellings = ("images/{}.png", "./images/{}.png", "images/../images/{}.png", "{}/images/{}.png")
+    rows = [
+        (spelling.format(number, number).replace(f"{number}/", f"{tmp_path}/", 1), "red", 1)
+        if spelling.startswith("{")
+        else (spelling.format(number), "red", 1)
+        for number in range(20)
+        for spelling in spellings
+    ]
+    parts = mismatch.split(
+        [dict(zip(("image_path", "text", "label"), row, strict=True)) for row in rows],
+        image_base_path=str(tmp_path),
+        allow_outside_images=True,
+        near_duplicates=False,
+    ).parts
+    sides = [{Path(row["image_path"]).name for row in part} for part in parts.values()]
+    assert sorted(map(len, sides)) == [2, 2, 16]
+    assert len(set.union(*sides)) == 20
+
+
 @pytest.mark.parametrize("how", [["--group-by-text"], ["--group-column", "shop"]])
 def test_texts_and_columns_can_be_kept_together(how: list[str], rows: Path, tmp_path: Path) -> None:
     source = tmp_path / "rows.csv"

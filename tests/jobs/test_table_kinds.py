@@ -12,11 +12,13 @@ import pytest
 from mismatch.errors import InputError
 from mismatch.io.outputs import OutputKind, check_outputs
 from mismatch.jobs.row_tables import row_table
-from mismatch.jobs.table_kinds import exact_table, read_names, refuse_unasked, table
+from mismatch.jobs.table_kinds import exact_table, extended_table, read_names, refuse_unasked
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 WRITTEN = ["image_path", "text", "label", "kind"]
 SCORES = ("id", "score")
+
+KIND = extended_table("a table", lambda: ["kept", "=kept"], SCORES)
 
 
 def is_replaced(path: Path, kind: OutputKind) -> bool:
@@ -42,7 +44,7 @@ def test_a_first_row_or_a_footer_may_be_long(tmp_path: Path, ending: str) -> Non
     names = ["text", *(f"{number:05}{'x' * 40}" for number in range(2_000)), *SCORES]
     with row_table(path, names) as rows:
         rows.writerow(["long " * 100_000, *map(str, range(len(names) - 1))])
-    assert is_replaced(path, table("a table", SCORES))
+    assert is_replaced(path, extended_table("a table", lambda: names, SCORES))
 
 
 @pytest.mark.parametrize(
@@ -90,15 +92,28 @@ def test_what_merely_holds_the_words_is_no_such_table(
     tmp_path: Path, name: str, content: bytes
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    assert not is_replaced(tmp_path / name, table("a table", SCORES))
+    assert not is_replaced(tmp_path / name, KIND)
 
 
-def test_columns_may_stand_first_or_last_and_a_spreadsheets_mark_before_them(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("header", "replaced"),
+    [
+        ("id,score", True),
+        ("kept,id,score", True),
+        ("kept,'=kept,id,score", True),
+        ("\ufeffkept,id,score", True),
+        ("id,score,kept", False),
+        ("mine,kept,id,score", False),
+        ("kept,mine,id,score", False),
+        ("kept,id,mine,score", False),
+        ("kept,id,score,mine", False),
+    ],
+)
+def test_a_column_of_somebodys_own_is_kept_wherever_it_stands(
+    tmp_path: Path, header: str, replaced: bool
 ) -> None:
-    for header in ("id,score", "id,score,kept", "kept,id,score", "\ufeffid,score"):
-        (tmp_path / "o.csv").write_text(f"{header}\n", encoding="utf-8")
-        assert is_replaced(tmp_path / "o.csv", table("a table", SCORES))
+    (tmp_path / "o.csv").write_text(f"{header}\n", encoding="utf-8")
+    assert is_replaced(tmp_path / "o.csv", KIND) == replaced
 
 
 def test_what_is_there_is_asked_for(tmp_path: Path) -> None:

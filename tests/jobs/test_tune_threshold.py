@@ -90,10 +90,13 @@ def test_a_band_and_slices(run: Any) -> None:
     result = run("--slice", "kind")
     assert result.exit_code == 0, result.output
     assert (stored()["review"], set(stored()["slices"]["values"])) == (None, {"a", "b"})
+    assert f"loses the review band {band['low']:.4f}" in result.stdout
     said = commands.run("predict", "--model", "bundle", "--csv", "rows.csv").stdout.splitlines()[1:]
     assert {line.split(",")[3] for line in said} == {
         f"{value:.9g}" for value in stored()["slices"]["values"].values()
     }
+    assert "loses the thresholds by 'kind'" in run("--dry-run").stdout
+    assert "loses" not in run("--slice", "kind").stdout
 
 
 def test_a_dry_run_stores_nothing(run: Any) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import mismatch
 from mismatch.data.columns import Columns
+from mismatch.data.readers.memory import value_text
 from mismatch.data.rows import Row
 from mismatch.errors import InputError, MisuseError
 from mismatch.runtime.predictions import Prediction, decisive, table_like
@@ -22,6 +28,8 @@ from mismatch.specs import Calibration, SliceThresholds
 GOOD = Prediction("a.png", "red", 0.7, 0.5, True, "match", "ok", 1.0)
 WORSE = Prediction("b.png", "red", 0.2, 0.5, False, "mismatch", "ok", -1.0)
 BAD = Prediction("c.png", "red", None, 0.5, None, "error", "image 'c.png' not found")
+DAY = datetime(2024, 1, 2)
+NOON = datetime(2024, 1, 2, 12, 30)
 LONG = "red shirt bag shoe\nblue shirt"
 
 
@@ -157,6 +165,32 @@ def test_a_slice_of_a_table_has_the_threshold_of_its_value(colour_engine: Any) -
     ] * 2
 
 
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        (True, "True", "true", "TRUE", np.True_),
+        (2, 2.0, "2", "2.0", np.int64(2), np.float32(2)),
+        (DAY, DAY.date(), "2024-01-02", "2024-01-02 00:00:00", "2024-01-02T00:00:00.000"),
+        (NOON, np.datetime64(NOON, "ns"), "2024-01-02 12:30:00.000000", "2024-01-02T12:30"),
+        (NOON.replace(tzinfo=UTC), "2024-01-02T12:30:00Z", "2024-01-02 12:30:00+0000"),
+    ],
+)
+def test_a_value_is_one_slice_however_it_is_written(colour_engine: Any, spellings: Any) -> None:
+    predictor = Predictor(colour_engine())
+    for key in (value_text(value) for value in spellings):
+        predictor.slices = SliceThresholds("column", {key: 0.9, "x": 0.1}, {key: 50, "x": 50})
+        assert [predictor.threshold_for(value) for value in spellings] == [0.9] * len(spellings)
+
+
+def test_texts_that_are_no_dates_or_numbers_are_slices_of_their_own(colour_engine: Any) -> None:
+    predictor = Predictor(colour_engine())
+    values = {"True": 0.1, "true": 0.2, "007": 0.3, "De": 0.4}  # the first two of an older model
+    predictor.slices = SliceThresholds("column", values, dict.fromkeys(values, 50))
+    assert [predictor.threshold_for(value) for value in values] == list(values.values())
+    others = ["7", "de", "2024-01-02 x"]
+    assert [predictor.threshold_for(value) for value in others] == [predictor.threshold] * 3
+
+
 def test_a_copy_keeps_the_calibration_that_its_threshold_belongs_to(
     tiny_bundles: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -182,3 +216,39 @@ def test_a_path_in_the_column_image_stays_below_the_base(
         [{"image": "red.png", "text": "red"}], image_base_path=colour_images
     )
     assert inside.status == "ok"
+
+
+def of_mode(mode: str) -> Image.Image:
+    """A picture in one of Pillow's modes, half of it clear where the mode can say so."""
+    picture = Image.new("RGBA", (16, 16), (255, 0, 0, 255))
+    picture.paste((0, 0, 255, 0), (0, 8, 16, 16))
+    if mode == "PA":
+        paletted = picture.convert("P").convert("PA")
+        paletted.putalpha(picture.getchannel("A"))
+        return paletted
+    if mode.startswith("I;16"):
+        return Image.frombytes(mode, (16, 16), bytes(range(128)) * 4)
+    return picture.convert({"La": "LA", "HSV": "RGB"}.get(mode, mode)).convert(mode)
+
+
+MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+
+
+@pytest.mark.parametrize("mode", [*MODES, "I", "I;16", "I;16B"])
+def test_a_picture_has_one_score_in_all_functions(
+    mode: str, colour_engine: Any, tmp_path: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    predictor = Predictor(colour_engine())
+    row = {"image": of_mode(mode), "text": "red"}
+    score = predictor.predict(of_mode(mode), "red").similarity_score
+    mismatch.predict_file(predictor, [row], tmp_path / "scores.jsonl")
+    scores = {
+        "predict_pairs": next(predictor.predict_pairs([row])).similarity_score,
+        "iterator": next(predictor.predict_pairs(iter([row]))).similarity_score,
+        "predict_rows": next(predictor.predict_rows([row]))[1].similarity_score,
+        "predict_frame": predictor.predict_frame(pandas.DataFrame([row])).similarity_score[0],
+        "predict_file": json.loads((tmp_path / "scores.jsonl").read_text())["similarity_score"],
+        "scores": predictor.scores([row["image"]], ["red"])[0],
+    }
+    assert scores == pytest.approx(dict.fromkeys(scores, score))

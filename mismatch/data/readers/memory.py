@@ -48,7 +48,7 @@ def rows_file(
     folder, which is removed when the block ends.
 
     Images in memory are written there once each, as they are where they are encoded, else as PNG.
-    Where the first row's image is in memory, image paths are relative to that folder, so that they
+    Where the first image is in memory, image paths are relative to that folder, so that they
     are the same whenever the rows are; `absolute_images`: they are absolute. `base`: folder that
     paths among the rows are relative to. InputError for what holds no rows.
     """
@@ -151,6 +151,7 @@ class _Spooled:
         self._columns = columns
         self._base = base
         self._absolute = absolute
+        self._has_images = False  # so far
         self._written_as: dict[bytes, Path] = {}  # digests of images → their files
 
     def records(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -175,9 +176,11 @@ class _Spooled:
             source = as_image_source(value)
         except InputError as error:
             raise InputError(f"row {number}: {error}") from error
+        is_first = not self._has_images
+        self._has_images = True
         if isinstance(source, (str, Path, Remote)):
             return self._kept(str(source))
-        if number == 1 and not self._absolute:
+        if is_first and not self._absolute:
             self.image_folder = self._folder
         path = self._written(source, number)
         return path.name if self.image_folder is not None else str(path)
@@ -221,6 +224,8 @@ def _plain(value: Any) -> Any:
     """Return a value as JSON has it: numbers of NumPy as Python's, what is missing as null."""
     if _is_missing(value):
         return None
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return str(value)  # `item` would make nanoseconds a number
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -253,4 +258,6 @@ def _is_missing(value: Any) -> bool:
         return True
     if isinstance(value, (float, np.floating)):
         return math.isnan(value)
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return bool(np.isnat(value))
     return type(value).__name__ in ("NAType", "NaTType")

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Protocol, TypedDict, cast
+from typing import IO, Any, NotRequired, Protocol, TypedDict, cast
 
 from mismatch.errors import CheckpointError, InputError, MismatchError
 from mismatch.io.atomic import explained, finite, is_sealed, sealed, sweep, write_json
@@ -44,6 +44,7 @@ class Block(TypedDict):
     rows: int
     failed: int  # rows without a score
     long_texts: int
+    sliced: NotRequired[int]  # rows whose slice has a threshold, of a model with such ones
     worker: str  # HOST:PID
 
 
@@ -214,8 +215,8 @@ class PartLog:
         self._log.append(block)
 
     def total(self, name: str) -> int:
-        """Return the sum over all parts of rows, failed or long_texts."""
-        return sum(block[name] for block in self.blocks.values())  # type: ignore[literal-required]
+        """Return the sum over all parts of rows, failed, long_texts or sliced."""
+        return sum(cast(int, block.get(name, 0)) for block in self.blocks.values())
 
     def finish(self, about: dict[str, Any]) -> None:
         """Write the manifest; CheckpointError where a part is not as it was noted."""
@@ -280,7 +281,7 @@ class PartLog:
                     f"{self.folder / MANIFEST} is not what was written to it; {BEGIN_AGAIN}"
                 )
             blocks = [
-                cast(Block, {name: part[name] for name in Block.__annotations__})
+                cast(Block, {name: part[name] for name in Block.__annotations__ if name in part})
                 for part in manifest["parts"]
             ]
             return manifest["run"], blocks

@@ -83,9 +83,9 @@ class PredictionFile:
                 f"`output` {name} names a folder, and a file is written; leave out what follows its"
                 " name"
             )
+        kind = table_kind(name)
         if name != STDOUT:
             check_outputs([("`output`", Path(name), _replaceable(copied))], inputs)
-        kind = table_kind(name)
         if safe and kind not in DELIMITERS:
             raise InputError(
                 f"`safe_csv` goes with CSV, and {name} is none: no spreadsheet runs what is in it"

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mismatch.data.columns import file_finder
 from mismatch.data.pairs import Columns, Row, resolve_image, source_digest, usable_rows
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.io.retries import reason
 from mismatch.runtime.long_text import split_each
 from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.feeds.batches import PairSet, Selected, file_finder, first_seen
+from mismatch.training.feeds.batches import PairSet, Selected, first_seen
 
 __all__ = ["cut_together", "read_together", "text_keys"]
 

@@ -4,10 +4,8 @@ batch into embeddings.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
@@ -16,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mismatch.data.columns import file_finder
 from mismatch.data.pairs import Row, format_location, resolve_image
 from mismatch.errors import ImageError, InputError
 
@@ -23,7 +22,6 @@ __all__ = [
     "Batch",
     "PairSet",
     "Selected",
-    "file_finder",
     "first_seen",
     "hold_out",
     "make_batches",
@@ -183,20 +181,6 @@ def same_files(image_paths: Iterable[str], image_base_path: str) -> dict[str, st
     """
     file = file_finder(image_base_path)
     return {spelling: file(spelling) for spelling in dict.fromkeys(image_paths)}
-
-
-def file_finder(image_base_path: str) -> Callable[[str], str]:
-    """Return what tells the file that a spelling means. It looks a folder up once, as there are
-    few.
-    """
-    real = cache(os.path.realpath)
-
-    def file(spelling: str) -> str:
-        folder, name = os.path.split(resolve_image(image_base_path, spelling))
-        path = os.path.join(real(folder), name)
-        return real(path) if name == ".." or os.path.islink(path) else path
-
-    return file
 
 
 def hold_out(pairs: PairSet, fraction: float, seed: int) -> tuple[PairSet, PairSet]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,7 +17,9 @@ from torch import Tensor
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone, parse_reference
+from mismatch.data.columns import file_finder
 from mismatch.errors import BackboneError, InputError, named
+from mismatch.io.text import plural
 from mismatch.progress import progress
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.embedding import embed_images, embed_texts
@@ -152,6 +154,7 @@ def load_sets(config: TrainConfig, processes: Processes = ALONE) -> tuple[PairSe
     _check_labels(pairs, str(config.train_csv))
     if config.val_csv is not None:
         held = _load(str(config.val_csv), config, processes)
+        _warn_of_shared_rows(pairs, held)
         _warn_of_one_label(held)
         return pairs, held
     if config.val_fraction == 0:
@@ -184,6 +187,29 @@ def _check_labels(pairs: PairSet, where: str) -> None:
             f"{where}: every label is {int(labels[0])}, so there is nothing to tell apart; add"
             " matches (1) and mismatches (0)"
         )
+
+
+def _warn_of_shared_rows(pairs: PairSet, held: PairSet) -> None:
+    """Say how many images to validate on are trained on, however their paths are written."""
+    file = file_finder("")
+    trained = [file(str(path)) for path in pairs.images]
+    validated = [file(str(path)) for path in held.images]
+    images = {*trained} & {*validated}
+    if not images:
+        return
+    seen = {(trained[i], pairs.texts[j]) for i, j in _places(pairs)}
+    rows = sum((validated[i], held.texts[j]) in seen for i, j in _places(held))
+    warn(
+        "shared_rows",
+        f"{held.csv_file} shares {plural(len(images), 'image')} with {pairs.csv_file}"
+        f" ({plural(rows, 'row')} with the same text), so its figures flatter the model; mismatch"
+        " split keeps an image on one side",
+    )
+
+
+def _places(pairs: PairSet) -> Iterator[tuple[int, int]]:
+    """Yield the places of each row's image and text."""
+    return zip(pairs.image_of.tolist(), pairs.text_of.tolist(), strict=True)
 
 
 def _warn_of_one_label(held: PairSet) -> None:

@@ -48,9 +48,11 @@ RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the w
 WRITTEN = re.compile(
     rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}"
 )
+# of all versions, as `History.to_dict` has them
+FIGURES = ("epochs", "best_epoch", "best_metric", "train_losses", "config")
 # files next to the checkpoints; run.yaml is never taken from its author, see `_write_settings`
 _KINDS = {
-    STATS: json_report("the figures of a run", ["epochs"]),
+    STATS: json_report("the figures of a run", FIGURES),
     CURVES: picture("a picture"),
     RESOLVED: text_file("the options of a run", SETTINGS_HEAD),
 }

@@ -142,6 +142,27 @@ def test_validation_rows_of_one_label_are_reported(
     ]
 
 
+def test_images_to_validate_on_that_are_trained_on_are_counted(
+    logged: list[str], write_rows: WriteRows, tmp_path: Path
+) -> None:
+    rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "red", 1), ("b.png", "blue", 0)])
+    shared = [("./a.png", "red", 1), ("a.png", "blue", 0), (f"{tmp_path}/b.png", "blue", 0)]
+    val = write_rows(tmp_path / "v.csv", [HEADER, *shared, ("c.png", "red", 1)])
+    config = TrainConfig(
+        train_csv=str(rows),
+        val_csv=str(val),
+        image_base_path=str(tmp_path),
+        allow_outside_images=True,
+    )
+    load_sets(config)
+    [line] = logged
+    assert all(fact in line for fact in ("v.csv", "t.csv", "2 images", "2 rows"))
+    apart = write_rows(tmp_path / "w.csv", [HEADER, ("c.png", "red", 1), ("d.png", "blue", 0)])
+    logged.clear()
+    load_sets(replace(config, val_csv=str(apart)))
+    assert logged == []
+
+
 def test_holding_out_the_only_image_with_a_label_is_refused(
     write_rows: WriteRows, tmp_path: Path
 ) -> None:

@@ -30,8 +30,14 @@ def loaded(tiny_checkpoints: dict[str, Path]) -> Loaded:
     return load_detector(tiny_checkpoints["hf-clip"])
 
 
+def figures(epochs: int, **more: Any) -> dict[str, Any]:
+    """What training_stats.json says, as far as its folder knows it."""
+    shape = {"best_epoch": 1, "best_metric": "f1", "train_losses": [], "config": {}}
+    return {"epochs": epochs, **shape, **more}
+
+
 def save(run: RunFolder, loaded: Loaded, epoch: int, *, best: bool = True) -> None:
-    run.save_epoch(epoch, *loaded, {"epochs": epoch}, best=best, same_backbone=True)
+    run.save_epoch(epoch, *loaded, figures(epoch), best=best, same_backbone=True)
 
 
 def stats(path: Path) -> Any:
@@ -45,7 +51,7 @@ def test_a_run_writes_checkpoints_the_best_the_last_and_its_statistics(
     assert run.contents() == "nothing has been written"
     for epoch, best in ((1, True), (2, True), (3, False)):
         save(run, loaded, epoch, best=best)
-    run.finish({"epochs": 3, "finished": True})
+    run.finish(figures(3, finished=True))
     assert names(run.folder) == [
         "best_model",
         "checkpoint_epoch_1",
@@ -55,15 +61,15 @@ def test_a_run_writes_checkpoints_the_best_the_last_and_its_statistics(
         "training_stats.json",
     ]
     assert [stats(run.folder / f"checkpoint_epoch_{n}") for n in (1, 2, 3)] == [
-        {"epochs": 1},
-        {"epochs": 2},
-        {"epochs": 3},
+        figures(1),
+        figures(2),
+        figures(3),
     ]
     assert (
         stats(run.folder)
         == stats(run.folder / "best_model")
         == stats(run.folder / "final_model")
-        == {"epochs": 3, "finished": True}
+        == figures(3, finished=True)
     )
     assert (
         run.contents()
@@ -113,7 +119,7 @@ def test_of_a_linked_best_model_the_link_goes_and_its_target_stays(
     assert not (tmp_path / "run" / "best_model").is_symlink()
     assert (names(earlier.folder / "best_model"), stats(earlier.folder / "best_model")) == (
         before,
-        {"epochs": 1},
+        figures(1),
     )
 
 
@@ -177,6 +183,15 @@ def test_a_file_beside_the_checkpoints_that_mismatch_did_not_write_is_refused_an
     with pytest.raises(InputError, match=rf"{name} is there already"):
         RunFolder(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("mine", [{"epochs": [1, 2], "mine": 1}, {"epochs": 3}, [{}]])
+def test_figures_of_somebody_elses_run_are_kept(tmp_path: Path, mine: Any) -> None:
+    path = tmp_path / "training_stats.json"
+    path.write_text(json.dumps(mine))
+    with pytest.raises(InputError, match=r"training_stats\.json is there already"):
+        RunFolder(tmp_path)
+    assert json.loads(path.read_text()) == mine
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "bundle/manifest.json"])
@@ -300,7 +315,7 @@ def test_a_picture_that_can_not_be_written_is_a_warning(
 def test_the_newest_state_is_known_by_its_number(loaded: Loaded, tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.newest() == 0
-    note = Note(1, 0, {"epochs": 3}, "rows", 16, "frozen", None, False, "cpu in fp32", 1)
+    note = Note(1, 0, figures(3), "rows", 16, "frozen", None, False, "cpu in fp32", 1)
     for epoch, saved in ((1, 2 * time.time_ns()), (2, 0)):
         write = partial(
             write_state,
@@ -308,7 +323,7 @@ def test_the_newest_state_is_known_by_its_number(loaded: Loaded, tmp_path: Path)
             states={},
         )
         run.save_epoch(
-            epoch, *loaded, {"epochs": epoch}, best=True, same_backbone=True, write_state=write
+            epoch, *loaded, figures(epoch), best=True, same_backbone=True, write_state=write
         )
         found = resumable(tmp_path)
         assert found is not None

@@ -1,0 +1,56 @@
+"""Whether the thresholds of slices that a model has were those of the rows that it decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mismatch.data.readers.memory import value_text
+from mismatch.io.text import plural
+from mismatch.specs import SliceThresholds
+
+__all__ = ["SliceUse"]
+
+SHOWN = 3  # values that have a threshold
+
+
+@dataclass
+class SliceUse:
+    """Counts the rows that a threshold of their slice decided.
+
+    `slices`: the model's; None where it has none, and there is nothing to say.
+    `common`: threshold of all other rows, on similarity_score.
+    `rows`: rows so far.
+    `sliced`: those of them whose slice has a threshold.
+    """
+
+    slices: SliceThresholds | None
+    common: float
+    rows: int = 0
+    sliced: int = 0
+
+    def add(self, columns: Mapping[str, Any]) -> None:
+        """Count a row by the values of its columns."""
+        self.rows += 1
+        if self.slices is not None:
+            value = value_text(columns.get(self.slices.column))
+            self.sliced += self.slices.threshold_of(value) is not None
+
+    def counted(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Yield rows, each counted."""
+        for row in rows:
+            self.add(row)
+            yield row
+
+    def warning(self) -> str | None:
+        """Return what to say where no row had a threshold of its slice; None where one had."""
+        if self.slices is None or self.sliced or not self.rows:
+            return None
+        names = [repr(name) for name in self.slices.values]
+        values = ", ".join([*names[:SHOWN], *(["…"] if len(names) > SHOWN else [])])
+        return (
+            f"the model has thresholds by the column {self.slices.column!r} (for {values}), and"
+            f" {plural(self.rows, 'row')} had no such value: the common threshold,"
+            f" {self.common:.4f}, decided all; is the column missing, or called otherwise?"
+        )

@@ -1,0 +1,84 @@
+"""A model's thresholds of slices that no row has used are not silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mismatch
+from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.slice_use import SliceUse
+from mismatch.specs import ScoreSpec, SliceThresholds, Threshold
+
+Rows = list[dict[str, Any]]
+VALUES = {"strict": 0.9, "true": 0.8, "c": 0.7, "d": 0.6}
+SLICES = SliceThresholds("shop", VALUES, dict.fromkeys(VALUES, 40))
+SCORE = ScoreSpec("probability", 0.5, threshold=Threshold(0.5, "f1", 9, "2026"), slices=SLICES)
+PAIRS = [("red.png", "red", 1), ("blue.png", "red", 0)]
+
+
+@pytest.fixture
+def predictor(
+    colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> Predictor:
+    monkeypatch.chdir(colour_images)
+    return Predictor(colour_engine(score=SCORE))
+
+
+def rows(**others: str) -> Rows:
+    return [
+        {"image_path": image, "text": text, "label": label, **others}
+        for image, text, label in PAIRS
+    ]
+
+
+def frame(predictor: Predictor, some: Rows) -> None:
+    pandas = pytest.importorskip("pandas")
+    predictor.predict_frame(pandas.DataFrame(some))
+
+
+FUNCTIONS: dict[str, Callable[[Predictor, Rows], Any]] = {
+    "predict_frame": frame,
+    "predict_file": lambda predictor, some: mismatch.predict_file(predictor, some, "out.csv"),
+    "predict_file, sorted": lambda predictor, some: mismatch.predict_file(
+        predictor, some, "out.csv", sort="score"
+    ),
+    "evaluate": mismatch.evaluate,
+    "explain_rows": mismatch.explain_rows,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_rows_without_such_a_value_are_counted_in_one_warning(
+    name: str, predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    for some in (rows(), rows(shop="other")):
+        caplog.clear()
+        FUNCTIONS[name](predictor, some)
+        [warning] = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+        assert all(fact in warning for fact in ("'shop'", "'strict'", "2 rows", "0.5000"))
+    caplog.clear()
+    FUNCTIONS[name](predictor, [*rows(), *rows(shop="strict")])
+    assert "WARNING" not in [one.levelname for one in caplog.records]
+
+
+def test_a_threshold_that_is_given_has_no_slices(
+    predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    mismatch.predict_file(Predictor(predictor.engine, threshold=0.4), rows(), "out.csv")
+    assert "WARNING" not in [one.levelname for one in caplog.records]
+
+
+def test_an_evaluation_says_how_many_rows_their_slices_decided(predictor: Predictor) -> None:
+    result = mismatch.evaluate(predictor, [*rows(), *rows(shop="strict")])
+    assert (result.threshold["slices"], result.threshold["sliced_rows"]) == ("shop", 2)
+    assert "thresholds by shop of their own for 2 rows" in result.summary()[1]
+    none = mismatch.evaluate(predictor, rows())
+    assert "thresholds by shop of their own for 0 rows" in none.summary()[1]
+
+
+def test_nothing_is_said_of_no_rows() -> None:
+    assert SliceUse(SLICES, 0.5).warning() is None
