@@ -1,6 +1,4 @@
-"""The command line: one group whose verbs are modules of this folder, imported only when asked for;
-every error is one line on stderr.
-"""
+"""The command line: a module for each verb, imported when asked for; an error is one line."""
 
 from __future__ import annotations
 
@@ -174,7 +172,6 @@ def _with_debug(command: click.Command) -> click.Command:
 
 
 def _debug_option() -> click.Option:
-    text = "Show the traceback of an error."
     return click.Option(
         ["--debug"],
         is_flag=True,
@@ -182,7 +179,7 @@ def _debug_option() -> click.Option:
         envvar="MISMATCH_DEBUG",
         show_envvar=True,
         callback=_set_debug,
-        help=text,
+        help="Show the traceback of an error.",
     )
 
 

@@ -1,6 +1,4 @@
-"""`mismatch backbones`: which backbone families are installed, what became of each plugin, whether
-one keeps the contract, and how to begin a new one.
-"""
+"""`mismatch backbones`: which families are installed, and what became of each plugin."""
 
 from __future__ import annotations
 
@@ -14,11 +12,9 @@ import click
 from mismatch.backbones import registry
 from mismatch.cli.options import PATH
 from mismatch.cli.verb import echo_json, flag, option, verb
-from mismatch.reports.backbone_lines import family_lines, family_table
+from mismatch.reports.backbone_lines import OUTCOMES, check_lines, family_lines, family_table
 
 __all__ = ["command"]
-
-WORDS = {"passed": "ok", "failed": "FAIL", "skipped": "skip"}
 
 
 @verb("", flag("--json as_json"))
@@ -82,17 +78,14 @@ def check_family(name: str, model_name: str | None, only: tuple[str, ...], as_js
     for check in check_backbone(name, model_name, only=only):
         checks.append(asdict(check) | {"seconds": round(check.seconds, 3)})
         if not as_json:
-            why = f": {check.message}" if check.message else ""
-            click.echo(f"{WORDS[check.outcome]:<5} {check.name}{why}")
-            if check.trace and _shows_traces():
-                click.echo(check.trace.rstrip())
+            click.echo("\n".join(check_lines(check, with_trace=_shows_traces())))
     counts = Counter(check["outcome"] for check in checks)
     failed = counts["failed"] > 0
     if as_json:
         facts = {"reference": name, "model_name": model_name, "ok": not failed}
         echo_json(facts | {"checks": checks})
     else:
-        click.echo(", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word]))
+        click.echo(", ".join(f"{counts[word]} {word}" for word in OUTCOMES if counts[word]))
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -111,11 +104,6 @@ def new_plugin(name: str, folder: Path | None) -> None:
     """
     from mismatch.backbones.template import write_plugin
 
-    taken = registry.families().get(name)
-    if taken is not None:
-        raise click.UsageError(
-            f"the family {name!r} is there already, from {taken.distribution}; choose another name"
-        )
     folder = folder or Path(f"mismatch-{name}")
     for path in write_plugin(name, folder):
         click.echo(path)

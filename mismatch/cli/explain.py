@@ -1,6 +1,4 @@
-"""`mismatch explain`: which words don't fit, what other words would do, and where the image speaks
-for or against; see `mismatch.explain` and `mismatch.explain_rows`.
-"""
+"""`mismatch explain`: see `mismatch.explain` and `mismatch.explain_rows`."""
 
 from __future__ import annotations
 
@@ -102,11 +100,7 @@ def _show(explanations: Sequence[tuple[int | None, Explanation]], data: Any) -> 
     if data is not None:
         echo_json(data)
         return
-    from mismatch.reports.explanation_lines import explanation_lines
+    from mismatch.reports.explanation_lines import explanations_text
 
-    colour = sys.stdout.isatty()
-    texts = [
-        "\n".join(explanation_lines(explanation, colour=colour, line=line))
-        for line, explanation in explanations
-    ]
-    click.echo("\n\n".join(texts), nl=bool(explanations))
+    text = explanations_text(explanations, colour=sys.stdout.isatty())
+    click.echo(text, nl=bool(explanations))

@@ -54,6 +54,4 @@ def check_pair(
 def check_rows(slice_value: str | None) -> None:
     """Raise UsageError for an option that goes with one pair only."""
     if slice_value is not None:
-        raise click.UsageError(
-            "--slice-value goes with --image and --text; rows have their value in a column"
-        )
+        raise click.UsageError("--slice-value goes with --image and --text; rows have a column")

@@ -1,6 +1,4 @@
-"""`mismatch predict`: one pair as a box, or many rows as a table of scores, see
-`mismatch.predict_file`.
-"""
+"""`mismatch predict`: one pair as a box, or many rows as a table; see `mismatch.predict_file`."""
 
 from __future__ import annotations
 
@@ -17,9 +15,8 @@ from mismatch.io.remote import Remote
 __all__ = ["command"]
 
 STANDARD_OUTPUT = "-"
-# options that one pair has no use for
 MANY = ("keep_columns", "safe_csv", "resume", "cache", "shard", "sort", "top")
-RAY = ("actors", "ray_address", "block_rows")
+RAY = ("actors", "ray_address", "block_rows")  # one pair has no use for these
 
 
 @verb(
@@ -95,9 +92,7 @@ def command(
 def _check(output: str, options: dict[str, Any]) -> None:
     """Raise UsageError for options that don't go with one pair, before a model is loaded."""
     if options["titles"] is not None:
-        raise click.UsageError(
-            "--titles goes with --images, the folder that its names are relative to"
-        )
+        raise click.UsageError("--titles goes with --images, the folder in which its names lie")
     if options["engine"] == "ray":
         raise click.UsageError("--engine ray goes with --csv and --images")
     if any(options[name] for name in MANY) or output != STANDARD_OUTPUT:

@@ -1,6 +1,4 @@
-"""How far a long piece of work is: a bar on a terminal; in a pipe a plain line a minute, so that a
-log shows life, and nothing for what is quick.
-"""
+"""How far a long piece of work is: a bar on a terminal, a plain line a minute in a pipe."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Values of options that are what they say: numbers that are finite, no more threads than a
-machine could have, names of files that are to be written, and what a function makes of a word.
-"""
+"""Types of options' values: finite numbers, threads, names of files that are to be written."""
 
 from __future__ import annotations
 

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mismatch.backbones.families import BackboneFamily, Problem
 
-__all__ = ["family_lines", "family_table"]
+if TYPE_CHECKING:
+    from mismatch.testing.contract import Check
+
+__all__ = ["OUTCOMES", "check_lines", "family_lines", "family_table"]
+
+OUTCOMES = {"passed": "ok", "failed": "FAIL", "skipped": "skip"}  # of checks
 
 COLUMNS = ("family", "default model", "distribution", "description")
+
+
+def check_lines(check: Check, *, with_trace: bool) -> Iterator[str]:
+    """Yield what became of a check of the contract, and why."""
+    why = f": {check.message}" if check.message else ""
+    yield f"{OUTCOMES[check.outcome]:<5} {check.name}{why}"
+    if check.trace and with_trace:
+        yield check.trace.rstrip()
 
 
 def family_table(families: Sequence[BackboneFamily]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from mismatch.io.text import printable
 if TYPE_CHECKING:
     from mismatch.runtime.explanation import Explanation, Part, Swap
 
-__all__ = ["explanation_lines", "raising_swaps"]
+__all__ = ["explanation_lines", "explanations_text", "raising_swaps"]
 
 RED = "\x1b[31m\x1b[1m"  # and bold, on a terminal
 PLAIN = "\x1b[0m"
@@ -18,6 +18,17 @@ MIN_RISE = 0.01  # of the score, by another word
 WORDS_SHOWN = 12
 PHRASES_SHOWN = 3
 WORSE = 1.1  # times the effect of its worst word, from which a phrase is worth a line
+
+
+def explanations_text(
+    explanations: Sequence[tuple[int | None, Explanation]], *, colour: bool = False
+) -> str:
+    """Return the lines of all explanations, each with its row's line, an empty one between two."""
+    texts = [
+        "\n".join(explanation_lines(explanation, colour=colour, line=line))
+        for line, explanation in explanations
+    ]
+    return "\n\n".join(texts)
 
 
 def explanation_lines(

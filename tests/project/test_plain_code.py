@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mismatch.cli import VERBS
+
 PACKAGE = Path(__file__).resolve().parents[2] / "mismatch"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # contexts and operators are no thoughts of their own
@@ -16,6 +18,8 @@ MOST_NODES = 4.8  # syntax nodes a code line, on average over the package
 MOST_LINES_OF_FILE = 400
 MOST_LINES_OF_FUNCTION = 50
 MOST_LINES_OF_MOST = 30  # of nine functions in ten
+MOST_LINES_OF_CLI = 2_000  # a thin layer over the jobs
+MOST_LINES_OF_VERB = 150
 # packages, or "" for the files above them, whose variables are called what they hold
 PACKAGES_WITH_PLAIN_NAMES = (
     "",
@@ -84,6 +88,13 @@ def test_most_functions_are_short() -> None:
         length(node) for path in FILES for node in functions(ast.parse(path.read_text()))
     )
     assert lengths[int(0.9 * len(lengths))] <= MOST_LINES_OF_MOST
+
+
+def test_the_command_line_is_thin() -> None:
+    lines = {path.stem: path.read_text().count("\n") for path in (PACKAGE / "cli").glob("*.py")}
+    assert sum(lines.values()) <= MOST_LINES_OF_CLI
+    verbs = [verb.replace("-", "_") for verb in VERBS]
+    assert {verb: lines[verb] for verb in verbs if lines[verb] > MOST_LINES_OF_VERB} == {}
 
 
 @pytest.mark.parametrize("package", PACKAGES_WITH_PLAIN_NAMES)
