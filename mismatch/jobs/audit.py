@@ -60,10 +60,10 @@ class AuditFinding:
 class FixedRows:
     """The first rows in two files."""
 
-    rows: int  # that are fit to train on
-    path: Path  # where they are
-    rejected: int  # that are not
-    rejected_path: Path  # where they are, with the reason
+    rows: int  # those that are fit to train on
+    path: Path  # their file
+    rejected: int  # the other rows
+    rejected_path: Path  # their file, with the reason
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,9 +85,9 @@ class AuditReport(Audit, Result):
     def findings(self) -> list[AuditFinding]:
         """Return what is doubtful about rows that could be trained on, file by file."""
         return [
-            AuditFinding(file.path, one.kind, one.message, one.count, one.lines)
+            AuditFinding(file.path, finding.kind, finding.message, finding.count, finding.lines)
             for file in self.files
-            for one in file.findings
+            for finding in file.findings
         ]
 
     def save(self, path: str | Path) -> None:
@@ -130,14 +130,14 @@ def audit(
     for those of the first rows that are fit to train on; the others go to out.rejected.csv for
     out.csv, with the reason. `overwrite`: replace tables that an earlier `fix` wrote, of rows with
     the same columns. `backbone`: name texts that are longer than its context or in a language that
-    it can't read. `max_problems`: that are listed for each file; the rest is counted.
+    it can't read. `max_problems`: problems listed for each file; the rest is counted.
     `num_workers`: threads that decode images; None: one per CPU.
 
     Raises InputError for a file that can't be opened; rows that can't be used are in the report.
     """
     settings = RowSettings.of(options)
     _check(rows, max_problems)
-    reports = [Path(report)] if isinstance(report, (str, Path)) else [Path(one) for one in report]
+    reports = [Path(report)] if isinstance(report, (str, Path)) else [Path(path) for path in report]
     target = None if fix is None else Path(fix)
     complete = all(find_spec(name) for name in AUDIT)
     with ExitStack() as stack:
@@ -145,7 +145,7 @@ def audit(
         _check_files(sources, reports, target, overwrite=overwrite)
         for path in (*reports, *([] if target is None else [target])):
             stack.enter_context(lock_file(path))
-        found = validate_files(
+        result = validate_files(
             [_path(source) for source in sources],
             sources[0].base,
             check_image=open_image,
@@ -157,14 +157,14 @@ def audit(
             max_problems=max_problems,
         )
         for path in reports:
-            _write_report(found, path)
+            _write_report(result, path)
         fixed = None
         if target is not None:
-            fixed = _fix(found, sources, target, refuse_memory=in_memory(rows[0]))
+            fixed = _fix(result, sources, target, refuse_memory=in_memory(rows[0]))
     if not complete:
         logger.info(INCOMPLETE)
     return AuditReport(
-        found.files, found.warnings, found.broken, found.leaks, complete=complete, fixed=fixed
+        result.files, result.warnings, result.broken, result.leaks, complete=complete, fixed=fixed
     )
 
 
@@ -193,9 +193,9 @@ def _path(source: RowSource) -> Path:
 def _names(rows: Sequence[RowsLike], sources: Sequence[RowSource]) -> list[str]:
     """Return what the rows are called: their paths; tables of one type are numbered."""
     names = []
-    for number, (given, source) in enumerate(zip(rows, sources, strict=True), start=1):
-        if not in_memory(given):
-            names.append(os.fspath(given))
+    for number, (user_rows, source) in enumerate(zip(rows, sources, strict=True), start=1):
+        if not in_memory(user_rows):
+            names.append(os.fspath(user_rows))
         elif len(rows) == 1:
             names.append(source.name)
         else:

@@ -123,7 +123,7 @@ def audit_labels(
     `output`: table of the rows with rank, label_error_score, out_of_sample_probability, reason and
     status: .csv, .tsv, .jsonl, .parquet. `report`: HTML page with pictures of the first 100 rows.
     `top`: only so many rows in both. `safe_csv`: no cell is a formula. `folds`: parts of the
-    images. `repeats`: times that this is done, with other folds. `seed`: of the folds and the
+    images. `repeats`: times that this is done, with other folds. `seed`: seed of the folds and the
     heads. `cache`: folder of embeddings, by default the user's cache folder.
 
     Raises InputError for rows that are too few or have one label, MissingExtraError without the
@@ -146,7 +146,7 @@ def audit_labels(
         for path in (outputs.output, outputs.report):
             if path is not None:
                 stack.enter_context(lock_file(path))
-        require_cleanlab()  # before minutes are spent
+        require_cleanlab()  # a missing extra is refused before minutes are spent
         labelled = _labelled_rows(source)
         plan = _Plan(folds, repeats, seed, cache)
         audit = _audited(str(model), source, labelled, plan, settings)
@@ -159,9 +159,9 @@ def audit_labels(
 def _labelled_rows(source: RowSource) -> list[Row]:
     """Return all rows; InputError where too few of them have a label to learn from."""
     rows = [
-        one
+        image_row
         for row in read_rows(source.path, require_label=True, columns=source.columns)
-        for one in one_image_each(row, source.columns)
+        for image_row in one_image_each(row, source.columns)
     ]
     labels = [row.label for row in rows if row.problem is None]
     if len(labels) < MIN_ROWS:
@@ -305,7 +305,7 @@ def _write_table(
     output: Path, source: RowSource, findings: Sequence[LabelFinding], *, safe: bool
 ) -> None:
     header = read_header(source.path, require_label=True, columns=source.columns)
-    # of JSON lines, whose later objects may have others
+    # later objects of JSON lines may have other keys
     keys = dict.fromkeys(name for finding in findings for name in finding.columns)
     header += [name for name in keys if name not in header]
     names = [_input_name(name, header) for name in header]

@@ -67,8 +67,8 @@ def benchmark(
 
     `models`: folders or names; several take turns. `max_rows`: rows to score, from their start.
     `batch_sizes`: items a tower call, 1..4096 each. `repeats`: turns of each model, after one to
-    warm up; medians count. `threads`: of the towers. `provider`: where they run. `json_file`: a
-    file for the figures; `before_storing` is called with the result before it is written.
+    warm up; medians count. `threads`: the towers' threads. `provider`: where they run. `json_file`:
+    a file for the figures; `before_storing` is called with the result before it is written.
 
     Raises InputError for rows that can't be used, CheckpointError for what can't be opened or
     written.

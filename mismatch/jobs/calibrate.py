@@ -47,7 +47,7 @@ from mismatch.specs import Calibration, ScoreSpec, Threshold
 __all__ = ["CalibrationResult", "Figure", "Point", "calibrate"]
 
 POINTS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles of the logits at which the probability is shown
-RESAMPLES = 200  # of fits
+RESAMPLES = 200  # fits to resampled rows
 QUALITY = {"log_loss": log_loss, "brier": brier_score, "ece": expected_calibration_error}
 Kind = Literal["auto", "temperature", "platt", "piecewise"]
 ObjectiveName = Literal["accuracy", "f1", "balanced-accuracy", "mcc"]
@@ -64,9 +64,9 @@ class Figure(NamedTuple):
 class Point:
     """The probability at one logit, and where it would lie had other rows been labelled."""
 
-    logit: float  # of a raw backbone its cosine
-    probability: float  # of a match, 0..1
-    interval: tuple[float, float]  # of the probability
+    logit: float  # a raw backbone's is its cosine
+    probability: float  # a match's, 0..1
+    interval: tuple[float, float]  # the probability's low and high
 
 
 @dataclass(frozen=True)
@@ -139,15 +139,15 @@ def calibrate(
     before_storing: Callable[[CalibrationResult], object] | None = None,
     **options: Unpack[ModelRowOptions],
 ) -> CalibrationResult:
-    """Fit probabilities and a threshold to labelled rows: of a trained model, a bundle, or a raw
-    backbone (FAMILY:MODEL). Store them with the model.
+    """Fit probabilities and a threshold of a trained model, a bundle or a raw backbone
+    (FAMILY:MODEL) to labelled rows. Store them with the model.
 
     `rows`: labelled ones that the model was not trained on, 50 to 500 of them. `output`: folder for
     the calibrated model; by default `model` itself. `kind`: "auto" takes the best by
     cross-validated log-loss. `objective`: what the threshold is best for; by default as the stored
-    one, else accuracy. `min_rows`: fewer are refused. `level`: of the intervals, 0.5..0.999.
-    `seed`: of folds and resamples. `dry_run`: store nothing. `before_storing` is called with the
-    result when all else is done.
+    one, else accuracy. `min_rows`: fewer are refused. `level`: level of the intervals, 0.5..0.999.
+    `seed`: seed of folds and resamples. `dry_run`: store nothing. `before_storing` is called with
+    the result when all else is done.
 
     Raises InputError for rows that can't be used, CheckpointError where nothing can be stored, as
     in a folder that holds another model by now than a `Predictor` that was loaded from it.
@@ -336,17 +336,17 @@ def _held_out(rows: Labelled, fit: _Fit) -> NDArray[np.float64]:
 def _points(rows: Labelled, after: ScoreSpec, calibration: Calibration, fit: _Fit) -> list[Point]:
     logits = np.array(rows.logits)
     labels = np.array(rows.labels)
-    at = np.quantile(logits, POINTS)
+    quantiles = np.quantile(logits, POINTS)
     drawn = []
     for some in resamples_of(len(labels), resamples=RESAMPLES, seed=fit.seed, groups=rows.images):
         if not 0 < labels[some].sum() < len(some):
             continue
         fitted = fit_calibration(logits[some], labels[some], kind=calibration.kind)
-        drawn.append(scores_from_logits(at, ScoreSpec("probability", 0.5, fitted)))
-    values = scores_from_logits(at, after)  # (P,)
+        drawn.append(scores_from_logits(quantiles, ScoreSpec("probability", 0.5, fitted)))
+    values = scores_from_logits(quantiles, after)  # (P,)
     resampled = np.array(drawn)  # (B, P)
     points = []
-    for i, (logit, value) in enumerate(zip(at, values, strict=True)):
+    for i, (logit, value) in enumerate(zip(quantiles, values, strict=True)):
         low, high = percentiles(resampled[:, i], fit.level)
         points.append(Point(float(logit), float(value), (low, high)))
     return points

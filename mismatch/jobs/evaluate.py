@@ -68,8 +68,8 @@ __all__ = ["evaluate"]
 
 logger = logging.getLogger(__name__)
 
-HEADER = [*COLUMNS, "label", "line"]  # of predictions.csv
-FILES = {  # in the folder of `report`
+HEADER = [*COLUMNS, "label", "line"]  # predictions.csv has these columns
+FILES = {  # the folder of `report` holds them
     "report.html": PAGE,
     "report.json": json_report("an evaluation", ("model", "engine", "csv")),
     "predictions.csv": exact_table("the table of an evaluation", lambda: HEADER),
@@ -240,7 +240,7 @@ class _Scored:
     """Scored rows, and what was encoded for them."""
 
     rows: Labelled
-    known: EmbeddingMemo
+    memo: EmbeddingMemo
 
 
 @dataclass(frozen=True)
@@ -254,12 +254,12 @@ class _Run:
 
     def score(self, predictor: Predictor, write: WriteRow) -> _Scored:
         """Score all rows, each also given to `write`."""
-        known = EmbeddingMemo.empty()
+        memo = EmbeddingMemo.empty()
         rows = score_all(
             predictor,
             self.source,
             wanted=self.wanted.columns(),
-            known=known,
+            memo=memo,
             write=write,
             label="evaluate",
         )
@@ -267,7 +267,7 @@ class _Run:
         use = SliceUse(predictor.slices, predictor.threshold, all_rows, rows.sliced)
         if warning := use.warning():
             logger.warning(warning)
-        return _Scored(self._checked(rows), known)
+        return _Scored(self._checked(rows), memo)
 
     def compare(self, labelled: Labelled, predictor: Predictor, name: str) -> Comparison:
         """Score all rows with another model, and compare the two."""
@@ -300,14 +300,16 @@ class _Run:
             long_text=predictor.pipeline.long_text,
             long_texts=rows.long_texts,
             truncated_texts=rows.truncated,
-            threshold=_threshold(predictor, rows.sliced, given=self.wanted.threshold is not None),
+            threshold=_threshold(
+                predictor, rows.sliced, overridden=self.wanted.threshold is not None
+            ),
             metrics=figures["metrics"],
             intervals=figures["intervals"],
             bootstrap=figures["bootstrap"],
             slices=measure_slices(rows, self.wanted.slices),
             kinds=measure_kinds(rows, self.wanted.kind_column),
             review=measure_review(rows, predictor),
-            blind=measure_baselines(rows, scored.known, base),
+            blind=measure_baselines(rows, scored.memo, base),
             stress=self._stress(predictor, scored),
             provenance=self._provenance(predictor),
             against=None,
@@ -320,7 +322,7 @@ class _Run:
         plan = self.wanted.stress
         if plan is None:
             return None
-        return measure_stress(scored.rows, predictor, scored.known, self.source, plan)
+        return measure_stress(scored.rows, predictor, scored.memo, self.source, plan)
 
     def _provenance(self, predictor: Predictor) -> Provenance:
         import mismatch
@@ -337,9 +339,9 @@ class _Run:
         }
 
 
-def _threshold(predictor: Predictor, sliced: int, *, given: bool) -> ThresholdInUse:
+def _threshold(predictor: Predictor, sliced: int, *, overridden: bool) -> ThresholdInUse:
     stored = predictor.score.threshold
-    if given or predictor.threshold != predictor.score.threshold_in_use:
+    if overridden or predictor.threshold != predictor.score.threshold_in_use:
         return {"value": predictor.threshold, "source": "flag"}
     if stored is None:
         return {"value": predictor.threshold, "source": "default"}

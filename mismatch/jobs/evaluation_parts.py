@@ -51,7 +51,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-MOST_IMAGES = 5000  # of the baseline that sees images alone
+MOST_IMAGES = 5000  # the baseline that sees images alone has no more
 
 Interval = list[float]  # low and high; nan where there is none
 
@@ -76,7 +76,7 @@ class SliceFigures(TypedDict):
     """The figures of some of the rows."""
 
     rows: int
-    mismatches: int  # of them
+    mismatches: int  # rows with label 0
     metrics: dict[str, Any]
     intervals: dict[str, Interval]
 
@@ -84,10 +84,10 @@ class SliceFigures(TypedDict):
 class Reviewed(TypedDict):
     """A review band and what it leaves to the model."""
 
-    low: float  # on similarity_score
+    low: float  # a similarity_score, as `high`
     high: float
-    rows: int  # that it was chosen on; 0: given by hand
-    max_risk: float | None  # that it was chosen for
+    rows: int  # those that it was chosen on; 0: given by hand
+    max_risk: float | None  # the share of errors, 0..1, that it was chosen for
     automatic: float  # share of the rows outside the band, 0..1
     risk: float  # share of errors among these; nan where there are none
     automatic_interval: Interval
@@ -107,11 +107,11 @@ class Comparison(TypedDict):
 
     model: str
     rows: int
-    threshold: float  # of the other model
+    threshold: float  # the other model's
     accuracy_difference: float
     accuracy_interval: Interval
     mcnemar: dict[str, Any]  # only_first, only_second: rows that one model alone has right; p_value
-    auroc: list[float]  # of this model and of the other
+    auroc: list[float]  # this model's and the other's
     auroc_difference: float
     auroc_interval: Interval
     delong_p_value: float  # nan where the two rank all rows alike
@@ -130,7 +130,7 @@ class Stressed(TypedDict):
 class StressPlan:
     """Which matched rows are changed."""
 
-    rows: int  # at most
+    rows: int  # no more are drawn
     brand_column: str | None  # None: a brand is a capitalised first word
     seed: int
 
@@ -170,10 +170,10 @@ def measure_kinds(rows: Labelled, column: str | None) -> dict[str, SliceFigures]
     return by_kind(values, rows.labels, rows.scores, rows.thresholds, rows.images)  # type: ignore[return-value]
 
 
-def measure_baselines(rows: Labelled, known: EmbeddingMemo, base: str) -> Baselines:
+def measure_baselines(rows: Labelled, memo: EmbeddingMemo, base: str) -> Baselines:
     """Return AUROCs of linear models that see texts or images alone, cross-validated on these rows.
 
-    `known`: the images' embeddings, as far as they were encoded.
+    `memo`: the images' embeddings, as far as they were encoded.
     """
     if len(rows.labels) < LEAST_ROWS or len(set(rows.labels)) < 2:
         return _no_baselines(f"blind baselines need {LEAST_ROWS} rows with both labels")
@@ -181,27 +181,29 @@ def measure_baselines(rows: Labelled, known: EmbeddingMemo, base: str) -> Baseli
         text_auroc = blind_text_auroc(rows.texts, rows.labels, rows.images)
     except MissingExtraError as error:
         return _no_baselines(str(error))
-    return {"text_auroc": text_auroc, "image_auroc": _image_auroc(rows, known, base)}
+    return {"text_auroc": text_auroc, "image_auroc": _image_auroc(rows, memo, base)}
 
 
 def _no_baselines(why: str) -> Baselines:
     return {"text_auroc": None, "image_auroc": None, "why": why}
 
 
-def _image_auroc(rows: Labelled, known: EmbeddingMemo, base: str) -> float | None:
+def _image_auroc(rows: Labelled, memo: EmbeddingMemo, base: str) -> float | None:
     """Return the AUROC of images alone; None where too few of them are known."""
     drawn = np.sort(np.random.default_rng(0).permutation(len(rows.images))[:MOST_IMAGES])
     embeddings = []
-    at = []
+    numbers = []
     for number in drawn.tolist():
-        embedding = known.image(resolve_image(base, rows.images[number]))
+        embedding = memo.image(resolve_image(base, rows.images[number]))
         if isinstance(embedding, np.ndarray):
             embeddings.append(embedding)
-            at.append(number)
-    labels = [rows.labels[number] for number in at]
+            numbers.append(number)
+    labels = [rows.labels[number] for number in numbers]
     if len(labels) < LEAST_ROWS or len(set(labels)) < 2:
         return None
-    return blind_image_auroc(np.stack(embeddings), labels, [rows.images[number] for number in at])
+    return blind_image_auroc(
+        np.stack(embeddings), labels, [rows.images[number] for number in numbers]
+    )
 
 
 def measure_review(rows: Labelled, predictor: Predictor) -> Reviewed | None:
@@ -227,12 +229,12 @@ def compare_models(first: Labelled, second: Labelled, name: str) -> Comparison:
 
     `name`: the second one's.
     """
-    at = {line: number for number, line in enumerate(second.lines)}
-    ours = [number for number, line in enumerate(first.lines) if line in at]
+    number_of_line = {line: number for number, line in enumerate(second.lines)}
+    ours = [number for number, line in enumerate(first.lines) if line in number_of_line]
     if not ours:
         raise InputError(f"`against` {name}: no row could be scored by both models")
-    theirs = [at[first.lines[number]] for number in ours]
-    found = compare(
+    theirs = [number_of_line[first.lines[number]] for number in ours]
+    comparison = compare(
         [first.labels[row] for row in ours],
         [first.scores[row] for row in ours],
         [second.scores[row] for row in theirs],
@@ -244,13 +246,13 @@ def compare_models(first: Labelled, second: Labelled, name: str) -> Comparison:
         "model": name,
         "rows": len(ours),
         "threshold": second.thresholds[theirs[0]],
-        "accuracy_difference": found.accuracy,
-        "accuracy_interval": list(found.accuracy_interval),
-        "mcnemar": found.decisions._asdict(),
-        "auroc": [found.ranking.first, found.ranking.second],
-        "auroc_difference": found.auroc,
-        "auroc_interval": list(found.auroc_interval),
-        "delong_p_value": found.ranking.p_value,
+        "accuracy_difference": comparison.accuracy,
+        "accuracy_interval": list(comparison.accuracy_interval),
+        "mcnemar": comparison.decisions._asdict(),
+        "auroc": [comparison.ranking.first, comparison.ranking.second],
+        "auroc_difference": comparison.auroc,
+        "auroc_interval": list(comparison.auroc_interval),
+        "delong_p_value": comparison.ranking.p_value,
     }
 
 
@@ -267,7 +269,7 @@ def log_unscorable(first: Labelled, second: Labelled, name: str) -> None:
 def measure_stress(
     rows: Labelled,
     predictor: Predictor,
-    known: EmbeddingMemo,
+    memo: EmbeddingMemo,
     source: RowSource,
     plan: StressPlan,
 ) -> Stressed:
@@ -296,7 +298,7 @@ def measure_stress(
         for row in drawn
     ]
     with progress("stress", total=len(CHANGES), unit="change") as advance:
-        changes = stress(predictor, chosen, seed=plan.seed, memo=known, advance=advance)
+        changes = stress(predictor, chosen, seed=plan.seed, memo=memo, advance=advance)
     return {
         "rows": len(chosen),
         "seed": plan.seed,
@@ -308,7 +310,7 @@ def measure_stress(
 def worst_errors(
     rows: Labelled, base: str, temporary: Path | None
 ) -> dict[ErrorKind, list[WrongRow]]:
-    """Return the surest errors; with pictures of the images in a temporary folder."""
+    """Return the surest errors, with pictures of the images that are in a temporary folder."""
     values = zip(
         rows.lines,
         rows.images,

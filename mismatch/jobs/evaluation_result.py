@@ -32,11 +32,11 @@ NOT_REPORTED = {"decisions", "errors", "long_text_note"}  # fields that report.j
 class ThresholdInUse(TypedDict, total=False):
     """The threshold that decided, and where it came from."""
 
-    value: float  # on similarity_score
+    value: float  # a similarity_score
     source: str  # flag: it was given; stored: with the model; default
-    objective: str  # of a stored one: what it was chosen for
-    rows: int  # of a stored one: that it was chosen on
-    date: str  # of a stored one, ISO 8601
+    objective: str  # what a stored one was chosen for
+    rows: int  # those that a stored one was chosen on
+    date: str  # a stored one's, ISO 8601
     slices: str  # column whose values have thresholds of their own
     sliced_rows: int  # rows with such a value
 
@@ -129,7 +129,7 @@ class Evaluation(Result):
         `long_text_note`, and without `stress` and `against` where they are None.
         """
         report = {}
-        for name in (one.name for one in fields(self)):
+        for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             left_out = name in NOT_REPORTED or (name in ("stress", "against") and value is None)
             if not left_out:

@@ -39,8 +39,8 @@ def explain(
     Every word and phrase is left out once, and each word of a `lexicon`, if one is given, is
     exchanged for others of its class. Only a part is tried for a long text; `left_out` counts the
     others. A heat map costs about fifty passes of the image tower. Words are named only where the
-    model takes the pair for no match. `slice_value`: whose threshold decides. `check` is called
-    between calls of the towers; what it raises ends the work.
+    model takes the pair for no match. `slice_value`: value of the slice whose threshold decides.
+    `check` is called between calls of the towers; what it raises ends the work.
 
     Raises InputError for an image or a text that can't be used.
     """

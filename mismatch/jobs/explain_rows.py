@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 class RowExplanation(Result):
     """A row and its explanation.
 
-    `line`: of the file, counted from 1; of rows in memory their number and one.
+    `line`: line of the file, counted from 1; rows in memory have their number and one.
     `explanation`: which words don't fit, and what that hangs on.
     """
 
@@ -69,7 +69,7 @@ class ExplainRowsResult(Result):
 
     `rows`: rows that were read.
     `failed`: rows that could not be scored.
-    `explanations`: of the worst rows; none where no row is scored against its label.
+    `explanations`: those of the worst rows; none where no row is scored against its label.
     """
 
     rows: int
@@ -77,7 +77,7 @@ class ExplainRowsResult(Result):
     explanations: tuple[RowExplanation, ...]
 
     def _repr_html_(self) -> str:
-        return "".join(one._repr_html_() for one in self.explanations)
+        return "".join(explanation._repr_html_() for explanation in self.explanations)
 
 
 def explain_rows(
@@ -93,7 +93,7 @@ def explain_rows(
     long_text: LongText | None = None,
     **options: Unpack[ModelRowOptions],
 ) -> ExplainRowsResult:
-    """Explain the worst rows: the lowest scores, or of labelled rows those that lie farthest on the
+    """Explain the worst rows: the lowest scores, or the labelled rows that lie farthest on the
     wrong side of the threshold. For one pair see `mismatch.explain`.
 
     `worst`: how many. `output`: NAME.json for figures, any other name is a folder for them and a
@@ -119,11 +119,11 @@ def explain_rows(
         labelled = "label" in read_header(source.path, require_label=False, columns=source.columns)
         predictor = open_predictor(model, settings, threshold=threshold, long_text=long_text)
         scored = _scored(predictor, source, labelled=labelled, count=worst)
-        found = _explained(predictor, source, scored.worst, words, heat_map=not no_heat_map)
+        explanations = _explained(predictor, source, scored.worst, words, heat_map=not no_heat_map)
         if target is not None:
-            pairs = [(one.line, one.explanation) for one in found]
-            write_row_explanations(target, pairs, [one.to_dict() for one in found])
-    return ExplainRowsResult(scored.rows, scored.failed, tuple(found))
+            pairs = [(row.line, row.explanation) for row in explanations]
+            write_row_explanations(target, pairs, [row.to_dict() for row in explanations])
+    return ExplainRowsResult(scored.rows, scored.failed, tuple(explanations))
 
 
 def explain_pair(
@@ -151,7 +151,7 @@ def explain_pair(
         _lock_output(stack, target, [path, *_files(lexicon)])
         stack.enter_context(isolated_decoding(settings.isolate_decoding))
         predictor = open_predictor(model, settings, threshold=threshold, long_text=long_text)
-        found = explain(
+        explanation = explain(
             predictor,
             path,
             text,
@@ -160,8 +160,8 @@ def explain_pair(
             slice_value=slice_value,
         )
         if target is not None:
-            write_explanation(target, found)
-    return found
+            write_explanation(target, explanation)
+    return explanation
 
 
 def _files(lexicon: str | Path | None) -> list[Path]:
@@ -269,13 +269,13 @@ def _explained(
 
 
 def _deciding_image(predictor: Predictor, row: Row, source: RowSource) -> str:
-    """Return, of several images, the one whose score stands for the row."""
+    """Return the image whose score stands for the row, where it has several."""
     columns = source.columns
     images = columns.images(row.image_path)
     if len(images) == 1:
         return images[0]
     pairs = [{"image_path": name, "text": row.text} for name in images]
-    # which `columns` has let pass
+    # `columns` has let these images pass
     predictions = predictor.predict_pairs(pairs, image_base_path=source.base, outside_images=True)
     scores = [prediction.similarity_score or 0.0 for prediction in predictions]
     decisive = max(scores) if columns.multi_image == "best" else min(scores)

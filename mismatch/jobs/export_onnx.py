@@ -48,7 +48,7 @@ class TritonRepository(Result):
     `path`: folder of the repository.
     `bytes`: size of all files.
     `score_difference`: largest difference from mismatch's own scores, 0..1.
-    `precision`: of the graphs: fp32, fp16 or int8.
+    `precision`: precision of the graphs: fp32, fp16 or int8.
     """
 
     path: Path
@@ -85,7 +85,7 @@ class ExportResult(Result):
 
 @dataclass(frozen=True)
 class _Checks:
-    """On what the bundle is compared with torch, and how far it may differ; see `export_onnx`."""
+    """How the bundle is compared with torch, and how far it may differ; see `export_onnx`."""
 
     precision: Precision = "fp32"
     verify_rows: RowsLike | None = None
@@ -121,9 +121,10 @@ def export_onnx(
     fits calibration, threshold and review band to their labels, or keeps all where one of them
     can't be chosen again, as thresholds of slices. `max_verify_rows`: so many of them, from their
     start. `max_score_difference`: 0..1, in fp32. `max_auroc_loss`, `max_flips`: 0..1, in int8 and
-    fp16: of the ranking, and the share of decisions that may flip. `provider`: where the bundle
-    runs for the comparison; `threads`: for it, by default torch's own choice. `triton`: folder for
-    a model repository of Triton Inference Server; with a bundle as `model`, that alone.
+    fp16: loss of the ranking, and the share of decisions that may flip. `provider`: where the
+    bundle runs for the comparison; `threads`: its threads, by default torch's own choice. `triton`:
+    folder for a model repository of Triton Inference Server; where `model` is a bundle, nothing
+    else is written.
 
     Raises ParityError beyond the limits, CheckpointError for what can't be exported or written.
     """
@@ -147,7 +148,7 @@ def export_onnx(
 
 
 def labelled_rows(source: RowSource, max_rows: int) -> list[Row]:
-    """Return the first rows, with the labels of those that have one; of a row with several images
+    """Return the first rows, with the labels of those that have one. A row with several images is
     one for each, with its label where that holds for each.
     """
     rows: list[Row] = []
@@ -216,17 +217,17 @@ def _exported(
         from mismatch.export.onnx import Rows, export_bundle
         from mismatch.export.parity import Tolerance
 
-        given = None
+        verify_rows = None
         if source is not None:
             pairs = pairs_of(rows, source, engine.score)
-            given = Rows(pairs, source.name, [row.label for row in rows])
+            verify_rows = Rows(pairs, source.name, [row.label for row in rows])
         logger.info(f"exporting {model_name(model)} …")
         advance = stack.enter_context(progress("verify", unit="item"))
         bundle = export_bundle(
             engine,
             output,
             precision=checks.precision,
-            rows=given,
+            rows=verify_rows,
             tolerance=Tolerance(score=checks.max_score_difference),
             limits=GateLimits(auroc_loss=checks.max_auroc_loss, flips=checks.max_flips),
             provider=checks.provider,

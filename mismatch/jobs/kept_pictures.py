@@ -20,7 +20,7 @@ __all__ = ["KeptPicture", "kept_picture", "temporary_folder"]
 class KeptPicture(NamedTuple):
     """A picture that outlasts its file."""
 
-    name: str  # of the file
+    name: str  # the file's
     data_url: str
 
 

@@ -12,11 +12,11 @@ from mismatch.jobs.results import Result
 
 __all__ = ["MOST_PICTURES", "PAGE", "LabelAudit"]
 
-MIN_AUROC = 0.75  # of heads whose word counts
+MIN_AUROC = 0.75  # heads below it don't count
 MOST_PICTURES = 100  # rows in the page, unless `top` says how many
 NOTEBOOK_PICTURES = 10
 PAGE = page("a page of labels", "<title>Labels of ")
-MOST_LETTERS = 60  # of a text in a line
+MOST_LETTERS = 60  # a line shows no more of a text
 
 
 @dataclass(frozen=True, repr=False)

@@ -37,8 +37,8 @@ class Labelled:
     labels: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     logits: list[float] = field(default_factory=list)
-    thresholds: list[float] = field(default_factory=list)  # that each was decided by
-    # as written: rows of one image are no independent ones
+    thresholds: list[float] = field(default_factory=list)  # each row's, which decided
+    # paths as written: rows of one image are no independent ones
     images: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Labelled:
     unscorable: int = 0
     first: list[dict[str, Any]] = field(default_factory=list)  # line and status
     long_texts: int = 0  # different texts over the model's context
-    truncated: int = 0  # of them: were scored without their end
+    truncated: int = 0  # long texts that were scored without their end
     sliced: int = 0  # rows whose slice has a threshold of its own
 
     def add(self, row: Row, prediction: Prediction) -> None:
@@ -75,8 +75,8 @@ def check_labels(source: RowSource, wanted: Sequence[str] = ()) -> None:
     header = read_header(source.path, require_label=True, columns=source.columns)
     missing = [name for name in wanted if name not in header]
     if missing:
-        found = ", ".join(map(repr, header))
-        raise InputError(f"{source.path}: there is no column {missing[0]!r}; found {found}")
+        columns = ", ".join(map(repr, header))
+        raise InputError(f"{source.path}: there is no column {missing[0]!r}; found {columns}")
     rows = 0
     bad = []
     for row in read_rows(source.path, require_label=True, columns=source.columns):
@@ -94,7 +94,7 @@ def score_all(
     source: RowSource,
     *,
     wanted: Sequence[str] = (),
-    known: EmbeddingMemo | None = None,
+    memo: EmbeddingMemo | None = None,
     write: Callable[[Row, Prediction], object] = lambda row, prediction: None,
     label: str = "score",
 ) -> Labelled:
@@ -102,7 +102,7 @@ def score_all(
     labelled = Labelled(columns={name: [] for name in wanted})
     rows = read_rows(source.path, require_label=True, columns=source.columns)
     predictions = predictor.predict_rows(
-        rows, image_base_path=source.base, columns=source.columns, known=known
+        rows, image_base_path=source.base, columns=source.columns, known=memo
     )
     use = SliceUse(predictor.slices, predictor.threshold)
     with progress(label, unit="row") as advance:

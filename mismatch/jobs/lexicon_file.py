@@ -12,7 +12,7 @@ __all__ = ["read_lexicon"]
 
 
 def read_lexicon(path: str | Path | None) -> Mapping[str, Sequence[str]] | None:
-    """Return the classes of words of a YAML file; None of no file.
+    """Return the classes of words of a YAML file; None without a file.
 
     InputError for a file that can't be read or holds something else.
     """
@@ -23,15 +23,15 @@ def read_lexicon(path: str | Path | None) -> Mapping[str, Sequence[str]] | None:
     except ImportError as error:
         raise MissingExtraError("`lexicon`", "audit") from error
     try:
-        found = yaml.safe_load(read_text(path))
+        classes = yaml.safe_load(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict) or not all(
-        isinstance(kind, str) and isinstance(families, list) for kind, families in found.items()
+    if not isinstance(classes, dict) or not all(
+        isinstance(kind, str) and isinstance(families, list) for kind, families in classes.items()
     ):
         raise InputError(
             f'{path}: classes of words are needed, as `shape: ["round, circular", square]`'
         )
-    return found
+    return classes

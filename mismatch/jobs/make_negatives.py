@@ -76,8 +76,8 @@ class NegativesResult(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures, without rows, with plain JSON types only."""
-        names = [one.name for one in fields(self) if one.name not in ("rows", "telltales")]
-        words = [one._asdict() for one in self.telltales]
+        names = [item.name for item in fields(self) if item.name not in ("rows", "telltales")]
+        words = [word._asdict() for word in self.telltales]
         return {name: as_json(getattr(self, name)) for name in names} | {"telltales": words}
 
 
@@ -85,7 +85,7 @@ class NegativesResult(Result):
 class _Choice:
     """Which mismatches are made."""
 
-    shares: Mapping[str, float]  # by kind
+    shares: Mapping[str, float]  # kind → its share, 0..1
     per_positive: int
     seed: int
     near_duplicates: bool
@@ -98,7 +98,7 @@ class _Matches:
 
     header: list[str]
     rows: list[dict[str, str]] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)  # where each row stands
+    lines: list[int] = field(default_factory=list)  # each row's, in the file
     pictures: Pictures = field(default_factory=Pictures)
     mismatches: int = 0  # rows labelled 0, which are left out
     # line and why, of rows that can't be used
@@ -155,15 +155,15 @@ def make_negatives(
     _check_range("seed", seed, 0, MAX_SEED)
     choice = _Choice(_shares(kinds), per_positive, seed, near_duplicates, num_workers)
     target = None if output is None else Path(output)
-    given = keep_rows(rows) if target is None else rows
+    user_rows = keep_rows(rows) if target is None else rows
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(given, settings))
+        source = stack.enter_context(open_rows(user_rows, settings))
         if target is not None:
             _check_target(target, source, lexicon, overwrite=overwrite)
             stack.enter_context(lock_file(target))
         words = lexicon if isinstance(lexicon, Mapping) else read_lexicon(lexicon)
         exchangeable = Lexicon(words)
-        matches = _read(source, refuse_memory=target is not None and in_memory(given))
+        matches = _read(source, refuse_memory=target is not None and in_memory(user_rows))
         if target is not None:
             _check_kind(target, matches)
         images = _grouped(source, matches, choice)
@@ -172,13 +172,15 @@ def make_negatives(
         labelled = list(_labelled(matches, made))
         if target is not None:
             _write(target, matches, labelled)
-    found = _in_memory(given, source, matches, labelled) if target is None else target
-    return _result(source, matches, made, images, found)
+    result_rows = _in_memory(user_rows, source, matches, labelled) if target is None else target
+    return _result(source, matches, made, images, result_rows)
 
 
-def _check_range(name: str, value: int, least: int, most: int) -> None:
-    if not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"`{name}` is {value!r}; a whole number from {least} to {most} is needed")
+def _check_range(name: str, value: int, minimum: int, maximum: int) -> None:
+    if not isinstance(value, int) or not minimum <= value <= maximum:
+        raise InputError(
+            f"`{name}` is {value!r}; a whole number from {minimum} to {maximum} is needed"
+        )
 
 
 def _shares(kinds: str | Mapping[str, float]) -> dict[str, float]:
@@ -237,7 +239,7 @@ def _read(source: RowSource, *, refuse_memory: bool) -> _Matches:
             matches.mismatches += 1
         else:
             _add(matches, row, source, refuse_memory=refuse_memory)
-    # of JSON lines, whose later objects may have others
+    # later objects of JSON lines may have other keys
     keys = dict.fromkeys(name for row in matches.rows for name in row)
     matches.header += [name for name in keys if name not in matches.header]
     return matches
@@ -311,38 +313,38 @@ def _embedded(backbone: str | Predictor) -> negatives.Neighbours:
 def _labelled(matches: _Matches, made: negatives.Negatives) -> Iterator[_Labelled]:
     """Yield each match, and behind it its mismatches."""
     of_row: dict[int, list[negatives.Made]] = {}
-    for one in made.made:
-        of_row.setdefault(one.row, []).append(one)
+    for negative in made.made:
+        of_row.setdefault(negative.row, []).append(negative)
     for number, row in enumerate(matches.rows):
         yield _Labelled(number, row["text"], "match")
-        for one in of_row.get(number, ()):
-            yield _Labelled(number, one.text, one.kind)
+        for negative in of_row.get(number, ()):
+            yield _Labelled(number, negative.text, negative.kind)
 
 
 def _write(output: Path, matches: _Matches, labelled: Sequence[_Labelled]) -> None:
     with row_table(output, matches.header) as table:
-        for one in labelled:
-            values = _values(matches, one)
+        for row in labelled:
+            values = _values(matches, row)
             table.writerow([values.get(name, "") for name in matches.header])
 
 
-def _values(matches: _Matches, one: _Labelled) -> dict[str, Any]:
-    return {**matches.rows[one.match], "text": one.text, "label": one.label, "kind": one.kind}
+def _values(matches: _Matches, row: _Labelled) -> dict[str, Any]:
+    return {**matches.rows[row.match], "text": row.text, "label": row.label, "kind": row.kind}
 
 
 def _in_memory(
-    given: RowsLike, source: RowSource, matches: _Matches, labelled: Sequence[_Labelled]
+    user_rows: RowsLike, source: RowSource, matches: _Matches, labelled: Sequence[_Labelled]
 ) -> Any:
-    if not in_memory(given):
-        return [_values(matches, one) for one in labelled]
+    if not in_memory(user_rows):
+        return [_values(matches, row) for row in labelled]
     added: dict[str, Sequence[Any]] = {
-        source.columns.text: [one.text for one in labelled],
-        source.columns.label: [one.label for one in labelled],
-        "kind": [one.kind for one in labelled],
+        source.columns.text: [row.text for row in labelled],
+        source.columns.label: [row.label for row in labelled],
+        "kind": [row.kind for row in labelled],
     }
     # each row is a line of the temporary file
-    rows = pick_rows(given, [matches.lines[one.match] - 1 for one in labelled], added)
-    # of a table of pandas, whose index would have each match's name again for its mismatches
+    rows = pick_rows(user_rows, [matches.lines[row.match] - 1 for row in labelled], added)
+    # the index of a pandas table would have each match's name again for its mismatches
     return rows.reset_index(drop=True) if hasattr(rows, "reset_index") else rows
 
 
@@ -376,11 +378,11 @@ def _blind(
     matches: _Matches, made: negatives.Negatives, images: Sequence[int]
 ) -> tuple[float | None, list[Telltale]]:
     """Return how well the texts alone tell the labels, and by which words if that is too well."""
-    texts = [row["text"] for row in matches.rows] + [one.text for one in made.made]
+    texts = [row["text"] for row in matches.rows] + [negative.text for negative in made.made]
     labels = [1] * len(matches.rows) + [0] * len(made.made)
     if len(texts) < LEAST_ROWS:
         return None, []
-    groups = [*images, *(images[one.row] for one in made.made)]
+    groups = [*images, *(images[negative.row] for negative in made.made)]
     auroc = blind_text_auroc(texts, labels, groups)
     if auroc <= WARN_FROM:
         return auroc, []

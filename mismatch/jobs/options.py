@@ -55,7 +55,7 @@ class ModelOptions(TypedDict, total=False):
     provider: Literal["auto", "cpu", "cuda", "tensorrt"]  # where it runs; "auto"
     batch_size: int | Literal["auto"]  # images a tower call, four times as many texts; 16
     num_workers: int | None  # threads that decode images; None: one per CPU
-    threads: int | None  # of the towers; None: the engine's own choice
+    threads: int | None  # the towers'; None: the engine's own choice
 
 
 class ModelRowOptions(ModelOptions, RowOptions, total=False):
@@ -72,7 +72,7 @@ class _Settings:
 
         InputError, with the nearest name, for one that the job does not have.
         """
-        check_options(options, [one.name for one in fields(cls)])
+        check_options(options, [field.name for field in fields(cls)])
         return cls(**options)
 
 
@@ -109,7 +109,7 @@ class ModelRowSettings(ModelSettings, RowSettings):
 class RowSource:
     """Rows that can be read again and again."""
 
-    name: str  # as given; of a table the name of its type
+    name: str  # a path as given; a table has the name of its type
     path: Path | Remote
     base: str  # folder, or URL, that image paths are relative to; "": the working directory
     columns: Columns
@@ -121,8 +121,8 @@ def open_rows(
 ) -> Iterator[RowSource]:
     """Yield rows as a file, read as `settings` say, until the block ends.
 
-    A table or an iterable is written to a temporary file first; `absolute_images`: with absolute
-    paths of images that are in memory, as several sources with one base need.
+    A table or an iterable is written to a temporary file first; `absolute_images`: images that are
+    in memory have absolute paths there, as several sources with one base need.
     """
     base = str(settings.image_base_path)
     columns = Columns(
@@ -179,11 +179,11 @@ def open_predictor(
         "decoder": decoder,
     }
     if isinstance(model, Predictor):
-        given = [name for name, value in overrides.items() if value is not None]
-        given += given_options(settings, ModelSettings())
-        if given:
+        names = [name for name, value in overrides.items() if value is not None]
+        names += given_options(settings, ModelSettings())
+        if names:
             raise InputError(
-                f"`{given[0]}` goes with a model's folder or name; this model is loaded already:"
+                f"`{names[0]}` goes with a model's folder or name; this model is loaded already:"
                 " give it to mismatch.load"
             )
         return model
@@ -225,7 +225,7 @@ def given_options(settings: object, defaults: object) -> list[str]:
 
 def check_options(options: Iterable[str], names: Iterable[str]) -> None:
     """Refuse options that are none of a job's; InputError with the nearest name."""
-    known = sorted(names)
+    job_options = sorted(names)
     for option in options:
-        if option not in known:
-            raise InputError(f"there is no option {option!r}{did_you_mean(option, known)}")
+        if option not in job_options:
+            raise InputError(f"there is no option {option!r}{did_you_mean(option, job_options)}")

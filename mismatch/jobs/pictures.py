@@ -33,7 +33,7 @@ class Pictures:
 
     def __init__(self) -> None:
         """Begin without rows."""
-        self.paths: dict[str, int] = {}  # of each image → its number
+        self.paths: dict[str, int] = {}  # each image's → its number
         # numbers of each row's images; one, or several with `multi_image`
         self.rows: list[tuple[int, ...]] = []
 
@@ -42,10 +42,10 @@ class Pictures:
         self.rows.append(tuple(self.paths.setdefault(path, len(self.paths)) for path in paths))
 
     def groups(self, base: str, *, look: bool, workers: int | None) -> ImageGroups:
-        """Return the rows' groups; near-duplicates are told only if it is to `look`. Images that
-        can't be read are named.
+        """Return the rows' groups. Images that can't be read are named.
 
-        `base`: folder that paths are relative to; `workers`: threads that decode, None for one per
+        `look`: look for near-duplicates too; without it no file is opened. `base`: folder that
+        paths are relative to; `workers`: threads that decode, None for one per
         CPU. MissingExtraError without the ImageHash library.
         """
         broken: dict[int, str] = {}

@@ -168,9 +168,11 @@ def _check_engine(engine: str, order: Order, cluster: Cluster, *, safe_csv: bool
     if engine not in ("local", "ray"):
         raise InputError(f"`engine` is {engine!r}; local or ray is needed")
     if engine == "local":
-        if given := cluster.given():
-            names = ", ".join(f"`{name}`" for name in given)
-            raise InputError(f"{names} {'go' if len(given) > 1 else 'goes'} with `engine='ray'`")
+        options = cluster.changed_options()
+        if options:
+            names = ", ".join(f"`{name}`" for name in options)
+            verb = "go" if len(options) > 1 else "goes"
+            raise InputError(f"{names} {verb} with `engine='ray'`")
     elif order.ranked or safe_csv:
         raise InputError(
             "`sort`, `top` and `safe_csv` go with `engine='local'`; ray writes parts of Parquet in"

@@ -52,8 +52,8 @@ class ActorJob:
     base: str  # folder or URL that image paths are relative to
     columns: Columns
     kept: dict[str, str]  # the input's columns that are copied → their names in the parts
-    folder: str  # of the parts, or URL
-    directory: str  # that relative paths are relative to; empty where there are none
+    folder: str  # the parts' folder or URL
+    directory: str  # relative paths begin there; empty where there are none
 
     def source(self) -> PredictionRows:
         """Return where an actor's rows come from, without the rows."""
@@ -74,7 +74,7 @@ class RayOutcome:
     """What was done."""
 
     counts: RunCounts
-    parts: int  # in the folder
+    parts: int  # files in the folder
     long_texts: str | None  # what to say of texts over the context
 
 
@@ -251,8 +251,8 @@ def _part_log(folder: Path | Remote, run: dict[str, Any], *, resume: bool) -> It
 def _blocks(
     rows: Iterator[Row], size: int, done: Container[int]
 ) -> Iterator[tuple[int, list[Row]]]:
-    """Yield blocks of `size` rows, numbered from 0, but those that are done; of no rows, an empty
-    one.
+    """Yield blocks of `size` rows, numbered from 0, but those that are done; one empty block where
+    there are no rows.
     """
     for number in count():
         block = list(islice(rows, size))
@@ -294,7 +294,7 @@ def _folder(output: str) -> Path | Remote:
             "`engine='ray'` writes a folder of parts; give it a name with `output`, such as"
             f" scores, not {output}"
         )
-    table_kind("part.parquet")  # which needs pyarrow
+    table_kind("part.parquet")  # refuses where pyarrow is missing
     if isinstance(folder, Path):
         refuse_model_folder(folder, "`output`")
     others = foreign(folder) if isinstance(folder, Remote) or folder.is_dir() else []

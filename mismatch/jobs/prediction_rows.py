@@ -1,4 +1,4 @@
-"""Rows to predict: of a file or table, or of a folder of images with titles; all, or one shard."""
+"""Rows to predict, in a file, a table or a folder of images with titles; all, or one shard."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class Shard:
 class PredictionRows:
     """Rows, and what has to be known of them before and after."""
 
-    name: str  # for messages
-    files: tuple[Path, ...]  # that no output may replace
+    name: str  # messages call them so
+    files: tuple[Path, ...]  # no output may replace these
     base: str  # folder or URL that image paths are relative to
     header: list[str]
     columns: Columns
     read: Callable[[], Iterator[Row]]
-    digest: Callable[[], str]  # hex; of all that the rows say
+    digest: Callable[[], str]  # hash of all that the rows say, hex
     notes: Callable[[], list[str]]  # sentences for people, once all rows have been read
 
 
@@ -110,9 +110,9 @@ def all_rows_failed(source: PredictionRows, failed: int) -> InputError:
 def _check_folder_options(settings: RowSettings) -> None:
     if settings.image_base_path:
         raise InputError("`image_base_path` goes with `rows`; `images` is a folder already")
-    given = [name for name in given_options(settings, RowSettings()) if name in OF_TABLES]
-    if given:
-        raise InputError(f"{', '.join(f'`{name}`' for name in given)} go with `rows`")
+    table_options = [name for name in given_options(settings, RowSettings()) if name in OF_TABLES]
+    if table_options:
+        raise InputError(f"{', '.join(f'`{name}`' for name in table_options)} go with `rows`")
 
 
 def _of_table(source: RowSource, *, whole_header: bool) -> PredictionRows:

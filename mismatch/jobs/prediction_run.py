@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK_ROWS", "Cluster", "PredictSettings", "run_settings"]
 
-BLOCK_ROWS = 4096  # of a part: what a lost actor costs
+BLOCK_ROWS = 4096  # rows of a part: what a lost actor costs
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,18 @@ class PredictSettings:
 class Cluster:
     """Actors of a Ray cluster."""
 
-    actors: int | None  # that work at once; None: all that have room
+    actors: int | None  # so many work at once; None: all that have room
     address: str | None  # auto or HOST:PORT; None: one on this machine, for this run
-    block_rows: int  # of a part
+    block_rows: int  # rows of a part
 
-    def given(self) -> list[str]:
+    def changed_options(self) -> list[str]:
         """Return the options that are not as by default."""
-        given = {
+        is_changed = {
             "actors": self.actors is not None,
             "ray_address": self.address is not None,
             "block_rows": self.block_rows != BLOCK_ROWS,
         }
-        return [name for name, is_given in given.items() if is_given]
+        return [name for name, changed in is_changed.items() if changed]
 
 
 def run_settings(
@@ -110,16 +110,16 @@ def _image_settings(source: PredictionRows, settings: PredictSettings) -> dict[s
     """Return what decides which images can be used, where it is not as by default: earlier versions
     did not write it.
     """
-    given = {
+    is_set = {
         "allow_outside_images": bool(source.base) and not source.columns.inside,
         "isolate_decoding": settings.isolate_decoding,
     }
-    return {option_key(name): True for name, is_given in given.items() if is_given}
+    return {option_key(name): True for name, value in is_set.items() if value}
 
 
 def _head_digest(engine: Engine) -> str:
-    """Return a digest of the head, which the fingerprint leaves out: of what it says of a few fixed
-    embeddings.
+    """Return a digest of the head, which the fingerprint leaves out: a hash of what it says of a
+    few fixed embeddings.
     """
     random = np.random.default_rng(0)
     images = random.standard_normal((8, engine.image_width)).astype(np.float32)

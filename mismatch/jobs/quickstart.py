@@ -63,7 +63,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KindAccuracy:
-    """How many rows of one kind were told right."""
+    """How many rows of one kind were judged right."""
 
     rows: int
     accuracy: float  # 0..1
@@ -74,7 +74,7 @@ class HeldOut(Result):
     """How good the model is on combinations that training never saw."""
 
     metrics: Mapping[str, Any]  # accuracy, auroc, f1, …, at the stored threshold
-    threshold: float  # of the score
+    threshold: float  # a similarity_score
     by_kind: Mapping[str, KindAccuracy]  # match, random, article, colour, pattern, count
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,8 +136,8 @@ class QuickstartResult(Result):
 
 @dataclass(frozen=True)
 class QuickstartPlan:
-    """How much is drawn and how it is trained on; for 90 % on held-out combinations within minutes
-    on 2 CPU cores.
+    """How much is drawn and how it is trained on. It reaches 90 % on held-out combinations within
+    minutes on 2 CPU cores.
     """
 
     # two rows each
@@ -153,7 +153,7 @@ class _Scored:
     """The test rows with their predictions."""
 
     rows: Sequence[Row]
-    predictions: Sequence[Prediction]  # of each row
+    predictions: Sequence[Prediction]  # each row's
     rate: float  # pairs a second, from reading to score
 
 
@@ -165,9 +165,10 @@ def quickstart(
     """Draw a product catalogue, train on it, evaluate, export and predict: no network, no data, a
     few minutes.
 
-    `dir`: folder to write everything to; an earlier quickstart there is replaced. `seed`: of the
-    drawings, the split and the training. It is measured on combinations of article, colour, pattern
-    and count that training never saw. It logs each step to `mismatch.jobs.quickstart`.
+    `dir`: folder to write everything to; an earlier quickstart there is replaced. `seed`: seed of
+    the drawings, the split and the training. The model is measured on combinations of article,
+    colour, pattern and count that training never saw. Each step is logged to
+    `mismatch.jobs.quickstart`.
 
     A failed or interrupted run leaves nothing behind. InputError for a folder that holds anything
     else, MissingExtraError where `mismatch-clip[train]` is not installed.

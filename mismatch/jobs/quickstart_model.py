@@ -40,7 +40,7 @@ RECIPE: Mapping[str, Any] = {
     "head": "cosine",
     "head_learning_rate": 1e-2,
     "best_metric": "auroc",
-    "precision": "fp32",  # in which its promise was measured
+    "precision": "fp32",  # its promise was measured in it
 }
 
 

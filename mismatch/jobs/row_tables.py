@@ -33,7 +33,7 @@ __all__ = [
     "table_kind",
 ]
 
-# the last four where a spreadsheet folds them
+# a cell that begins so is a formula; the last four where a spreadsheet folds them
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 # endings of what a table would not be, were it written as CSV under such a name
@@ -45,7 +45,7 @@ OTHER_FORMATS = frozenset(
         *(".db", ".sqlite"),
     ]
 )
-GROUP_ROWS = 65_536  # of Parquet that are held and written together
+GROUP_ROWS = 65_536  # rows of Parquet that are held and written together
 PARQUET_OUTPUT = "an output that ends in .parquet"  # needs pyarrow
 REJECTED = ("reason", "line", "raw")
 
@@ -141,7 +141,7 @@ def rejected_header(header: Sequence[str]) -> list[str]:
     their file, and the text that stands there.
     """
     prefix = ""
-    # of a file that was rejected before
+    # a file that was rejected before has these columns already
     while {f"{prefix}{name}" for name in REJECTED} & {*header}:
         prefix += "rejected_"
     return [*header, *(f"{prefix}{name}" for name in REJECTED)]

@@ -12,7 +12,7 @@ __all__ = ["same_rows"]
 
 def same_rows(rows: Iterable[Row], lines: Sequence[Collection[int]], name: str) -> Iterator[Row]:
     """Yield rows; InputError where they do not stand in the lines of the first time, which are in
-    several parts. `name`: of the file, for people.
+    several parts. `name`: the file's, for people.
     """
     left = sum(map(len, lines))
     for row in rows:

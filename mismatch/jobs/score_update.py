@@ -17,7 +17,7 @@ class ScoreUpdate:
     """What is stored at the end of a job, and what it was chosen for."""
 
     def __init__(self, predictor: Predictor, folder: str | Path | None, *, rescaled: bool) -> None:
-        """Look at the score so far. `folder`: of the model; None for a raw backbone, and where
+        """Look at the score so far. `folder`: the model's; None for a raw backbone, and where
         nothing is stored. `rescaled`: the calibration is replaced too.
 
         InputError for a predictor that reads long texts as the model does not, CheckpointError

@@ -37,7 +37,7 @@ class RunCounts:
     """How far a run is."""
 
     rows: int = 0
-    failed: int = 0  # of them: without a score
+    failed: int = 0  # rows without a score
     long_texts: int = 0  # texts over the model's context
     sliced: int = 0  # rows whose slice has a threshold of its own
 
@@ -70,14 +70,14 @@ def scored_windows(
     Where an embedding depends on its batch, each window forgets what those before it have encoded.
     `kept`: columns whose values are kept.
     """
-    known = pipeline.EmbeddingMemo.empty() if predictor.engine.independent else None
+    memo = pipeline.EmbeddingMemo.empty() if predictor.engine.independent else None
     stream = iter(rows)
     while window := list(islice(stream, pipeline.WINDOW)):
         entries = []
         failed = 0
         use = SliceUse(predictor.slices, predictor.threshold)
         predictions = predictor.predict_rows(
-            window, image_base_path=source.base, columns=source.columns, known=known
+            window, image_base_path=source.base, columns=source.columns, known=memo
         )
         for row, prediction in predictions:
             entries.append(Entry(prediction, [row.columns.get(name, "") for name in kept]))

@@ -52,12 +52,12 @@ def serve(
     """Serve models over HTTP, with a page at `/`, until the process receives a signal to stop.
 
     SIGTERM finishes what was accepted, and then ends the process; Ctrl-C does the same, and is a
-    KeyboardInterrupt. SIGHUP loads the models again without losing a request. In a thread that is
-    not the main one no signal arrives. The service's log is JSON on standard error.
+    KeyboardInterrupt. SIGHUP loads the models again without losing a request. No signal arrives
+    in a thread that is not the main one. The service's log is JSON on standard error.
 
     `model`: folder of a trained model or a bundle, FAMILY:MODEL, or a Predictor of such a folder,
     which is loaded again; None where `settings_file` names one. `also`: further models by name.
-    `provider`: where they run. `threads`: of the towers. `host`, `port`: where to listen; 0.0.0.0
+    `provider`: where they run. `threads`: the towers'. `host`, `port`: where to listen; 0.0.0.0
     is all addresses of the machine, port 0 a free one. `settings_file`: JSON with limits and
     batching. These win over it: `batch`, pairs that are scored together at most (32); `queue`,
     pairs that may wait (512); `max_wait`, seconds that a pair may be expected to wait (5);
@@ -145,7 +145,7 @@ def _serve(settings: Settings, host: str, port: int, send_again: Callable[[], No
             announce,
             timeout_graceful_shutdown=_grace(settings),
         )
-        with suppress(SystemExit):  # of uvicorn, which has logged why it can't listen
+        with suppress(SystemExit):  # uvicorn's, which has logged why it can't listen
             server.run()
     if not server.started:
         where = url_of(host, port).removeprefix("http://")
@@ -153,8 +153,8 @@ def _serve(settings: Settings, host: str, port: int, send_again: Callable[[], No
 
 
 def _grace(settings: Settings) -> int:
-    """Return how many seconds accepted requests have after SIGTERM: for its body and its work a
-    deadline.
+    """Return how many seconds accepted requests have after SIGTERM: a deadline for the body, and
+    one for the work.
     """
     return math.ceil(max(GRACE, 2 * settings.deadline))
 

@@ -50,7 +50,7 @@ class _Input:
     """Rows, and the columns of all of them."""
 
     source: RowSource
-    given: RowsLike  # as `keep_rows` returns them
+    user_rows: RowsLike  # those that `keep_rows` returns
     header: list[str]
 
     def read(self) -> Any:
@@ -71,7 +71,7 @@ class _Table:
     labels: list[int | None] = field(default_factory=list)
     strata: list[tuple[Any, ...]] = field(default_factory=list)
     joined: list[list[int]] = field(default_factory=list)  # columns, as hashes
-    reasons: dict[int, str] = field(default_factory=dict)  # of rows that are left out, by line
+    reasons: dict[int, str] = field(default_factory=dict)  # line of a row that is left out → why
 
 
 def split(
@@ -113,21 +113,21 @@ def split(
         num_workers=num_workers,
     )
     target = None if output_dir is None else Path(output_dir)
-    given = keep_rows(rows) if target is None else rows
+    user_rows = keep_rows(rows) if target is None else rows
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(given, settings))
-        found = _Input(source, given, _header(source, choice))
+        source = stack.enter_context(open_rows(user_rows, settings))
+        input_rows = _Input(source, user_rows, _header(source, choice))
         stale = []
         if target is not None:
             stack.enter_context(_lock(target, choice, source))
-            stale = _check_files(target, choice, found, overwrite=overwrite)
-        table = _read(found, choice, to_files=target is not None)
-        part_of, report = _assign(found, table, choice)
+            stale = _check_files(target, choice, input_rows, overwrite=overwrite)
+        table = _read(input_rows, choice, to_files=target is not None)
+        part_of, report = _assign(input_rows, table, choice)
         reasons = table.reasons
         if target is None:
-            parts, rejected = _in_memory(found, part_of, reasons, choice)
+            parts, rejected = _in_memory(input_rows, part_of, reasons, choice)
         else:
-            parts, rejected = _write(found, part_of, reasons, _targets(target, choice))
+            parts, rejected = _write(input_rows, part_of, reasons, _targets(target, choice))
         for path in stale:
             remove_earlier(path)
     return _result(report, choice.fractions, len(reasons), parts, rejected)
@@ -180,7 +180,9 @@ def _lock(folder: Path, choice: _Choice, source: RowSource) -> Any:
     return lock_folder(folder, inside=re.compile("|".join(map(re.escape, names))))
 
 
-def _check_files(folder: Path, choice: _Choice, found: _Input, *, overwrite: bool) -> list[Path]:
+def _check_files(
+    folder: Path, choice: _Choice, input_rows: _Input, *, overwrite: bool
+) -> list[Path]:
     """Refuse to replace what no split of rows with these columns wrote.
 
     Return parts of an earlier split that are not made again.
@@ -191,7 +193,7 @@ def _check_files(folder: Path, choice: _Choice, found: _Input, *, overwrite: boo
             raise InputError(
                 f"{path} exists already; choose another {OPTION}, or pass `overwrite=True`"
             )
-    header = found.header
+    header = input_rows.header
     rows = exact_table("a part of such a split", lambda: header)
     rejected = exact_table("a table of its rejected rows", lambda: rejected_header(header))
     outputs = [(OPTION, path, rows) for path in targets]
@@ -199,7 +201,7 @@ def _check_files(folder: Path, choice: _Choice, found: _Input, *, overwrite: boo
     earlier = [path for path in targets if path.is_file()]
     if not earlier:
         return []
-    source = found.source
+    source = input_rows.source
     unused = [folder / f"{name}.csv" for name in NAMES[len(choice.fractions) :]]
     return [
         path
@@ -208,17 +210,17 @@ def _check_files(folder: Path, choice: _Choice, found: _Input, *, overwrite: boo
     ]
 
 
-def _read(found: _Input, choice: _Choice, *, to_files: bool) -> _Table:
+def _read(input_rows: _Input, choice: _Choice, *, to_files: bool) -> _Table:
     table = _Table(joined=[[] for _ in choice.together])
-    columns = found.source.columns
-    refuse_memory = to_files and in_memory(found.given)
-    for row in found.read():
+    columns = input_rows.source.columns
+    refuse_memory = to_files and in_memory(input_rows.user_rows)
+    for row in input_rows.read():
         if row.problem:
             table.reasons[row.line] = row.problem
             continue
         images = columns.images(row.image_path)
         if refuse_memory:
-            check_image_is_file(found.source, images, row, OPTION)
+            check_image_is_file(input_rows.source, images, row, OPTION)
         table.lines.append(row.line)
         table.pictures.add(images)
         table.labels.append(row.label)
@@ -229,19 +231,21 @@ def _read(found: _Input, choice: _Choice, *, to_files: bool) -> _Table:
     return table
 
 
-def _assign(found: _Input, table: _Table, choice: _Choice) -> tuple[dict[int, int], SplitReport]:
+def _assign(
+    input_rows: _Input, table: _Table, choice: _Choice
+) -> tuple[dict[int, int], SplitReport]:
     """Return the number of each row's part, by its line, and what the split is like. Rows whose
     image can't be read get a reason.
     """
     images = table.pictures.groups(
-        found.source.base, look=choice.near_duplicates, workers=choice.num_workers
+        input_rows.source.base, look=choice.near_duplicates, workers=choice.num_workers
     )
     image_groups = images.groups
     _leave_out(table, image_groups, images.broken)
     if not table.lines:
         line, reason = next(iter(table.reasons.items()), (1, "there are no rows under the header"))
         raise InputError(
-            f"{format_location(found.source.name, line)}: {reason}; no row can be used"
+            f"{format_location(input_rows.source.name, line)}: {reason}; no row can be used"
         )
     groups = join(image_groups, table.joined)
     paths = list(table.pictures.paths)
@@ -286,10 +290,13 @@ def _check_train(report: SplitReport) -> None:
 
 
 def _write(
-    found: _Input, part_of: Mapping[int, int], reasons: Mapping[int, str], targets: Sequence[Path]
+    input_rows: _Input,
+    part_of: Mapping[int, int],
+    reasons: Mapping[int, str],
+    targets: Sequence[Path],
 ) -> tuple[dict[str, Any], Path | None]:
     """Write all files, or none; rows in the order in which they stand."""
-    header = found.header
+    header = input_rows.header
     folder = targets[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     other = folder / REJECTED
@@ -297,41 +304,41 @@ def _write(
         tables = [stack.enter_context(row_table(path, header)) for path in targets]
         if reasons:
             rejected = stack.enter_context(row_table(other, rejected_header(header)))
-        for row in same_rows(found.read(), [part_of, reasons], found.source.name):
+        for row in same_rows(input_rows.read(), [part_of, reasons], input_rows.source.name):
             if row.line in reasons:
                 rejected.writerow(rejected_values(row, header, reasons[row.line]))
             else:
                 values = [row.columns.get(name, "") for name in header]
                 tables[part_of[row.line]].writerow(values)
     if not reasons:
-        # of an earlier split, whose place the new one has taken
+        # the file of an earlier split, whose place the new one has taken
         remove_earlier(other)
     parts = dict(zip(NAMES, targets, strict=False))
     return parts, other if reasons else None
 
 
 def _in_memory(
-    found: _Input, part_of: Mapping[int, int], reasons: Mapping[int, str], choice: _Choice
+    input_rows: _Input, part_of: Mapping[int, int], reasons: Mapping[int, str], choice: _Choice
 ) -> tuple[dict[str, Any], Any]:
     """Return the rows of each part, and those that are rejected."""
-    given = found.given
-    if in_memory(given):  # each row is a line of the temporary file
+    user_rows = input_rows.user_rows
+    if in_memory(user_rows):  # each row is a line of the temporary file
         places = {line: line - 1 for line in (*part_of, *reasons)}
     else:
-        given = []
+        user_rows = []
         places = {}
-        for row in same_rows(found.read(), [part_of, reasons], found.source.name):
-            places[row.line] = len(given)
-            given.append({name: row.columns.get(name, "") for name in found.header})
+        for row in same_rows(input_rows.read(), [part_of, reasons], input_rows.source.name):
+            places[row.line] = len(user_rows)
+            user_rows.append({name: row.columns.get(name, "") for name in input_rows.header})
     parts = {}
     for number, name in enumerate(NAMES[: len(choice.fractions)]):
         lines = [line for line, part in part_of.items() if part == number]
-        parts[name] = pick_rows(given, [places[line] for line in lines])
+        parts[name] = pick_rows(user_rows, [places[line] for line in lines])
     if not reasons:
         return parts, None
     lines = sorted(reasons)
     added = {"reason": [reasons[line] for line in lines]}
-    return parts, pick_rows(given, [places[line] for line in lines], added)
+    return parts, pick_rows(user_rows, [places[line] for line in lines], added)
 
 
 def _result(

@@ -28,12 +28,12 @@ class SplitResult(Result):
     `groups`: groups of rows that stay together.
     `largest_group`: rows of the largest group.
     `near_duplicate_images`: images that are another one's near-duplicate; 0 if not looked for.
-    `splits`: the figures of "train", "val" and, of three fractions, "test".
+    `splits`: the figures of "train", "val" and, with three fractions, "test".
     `rejected`: rows that can't be used.
     `shares`: shares of the parts, 0..1, as asked for; they add up to 1.
-    `parts`: by the name of a part the file that was written; without `output_dir` its rows: a
+    `parts`: name of a part → the file that was written; without `output_dir` its rows: a
         table of the kind that `rows` was, else a list of mappings.
-    `rejected_rows`: the same of rows that can't be used, with their `reason`; None where there are
+    `rejected_rows`: the same for rows that can't be used, with their `reason`; None where there are
         none.
     """
 
@@ -59,7 +59,7 @@ class SplitResult(Result):
 
     @property
     def test(self) -> Any:
-        """Return the part to measure by, as in `parts`; None of two fractions."""
+        """Return the part to measure by, as in `parts`; None with two fractions."""
         return self.parts.get("test")
 
     def summary(self) -> list[str]:
@@ -68,5 +68,5 @@ class SplitResult(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures, without rows, with plain JSON types only."""
-        names = [one.name for one in fields(self) if one.repr]
+        names = [item.name for item in fields(self) if item.repr]
         return {name: as_json(getattr(self, name)) for name in names}

@@ -25,7 +25,7 @@ __all__ = ["exact_table", "extended_table", "read_names", "refuse_unasked"]
 # bytes of a JSON line: two texts as long as may be, each character as an escape of six
 MAX_LINE = 12 * MAX_FIELD
 MAX_FOOTER = 2**26  # bytes of what a Parquet file says of itself
-MARK = b"PAR1"  # at both ends of a Parquet file
+MARK = b"PAR1"  # stands at both ends of a Parquet file
 Reader = Callable[[Path], Sequence[str] | None]
 
 
@@ -38,11 +38,11 @@ def extended_table(
 
     def is_known(path: Path) -> bool:
         names = read_names(path) or []
-        own = names[: -len(added)]
+        row_columns = names[: -len(added)]
         if names[-len(added) :] != list(added):
             return False
         wanted = list(columns())
-        return {*own} <= {*wanted, *(str(harmless(column)) for column in wanted)}
+        return {*row_columns} <= {*wanted, *(str(harmless(column)) for column in wanted)}
 
     return OutputKind(name, is_known)
 

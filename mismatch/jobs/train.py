@@ -78,9 +78,9 @@ class TrainOptions(TypedDict, total=False):
     fsdp: bool
 
 
-# of options that have one; all but train_csv
+# each option's default; train_csv alone has none
 TRAIN_DEFAULTS: Mapping[str, Any] = {
-    one.name: one.default for one in fields(TrainConfig) if one.default is not MISSING
+    field.name: field.default for field in fields(TrainConfig) if field.default is not MISSING
 }
 ROWS = ("train_csv", "val_csv")
 
@@ -125,8 +125,12 @@ def train(
 
 def _tables(options: TrainOptions) -> dict[str, RowsLike]:
     """Return the rows that are no paths, by the option's name."""
-    given = {name: rows for name, rows in options.items() if name in ROWS and rows is not None}
-    return {name: rows for name, rows in given.items() if not isinstance(rows, (str, os.PathLike))}
+    row_options = {
+        name: rows for name, rows in options.items() if name in ROWS and rows is not None
+    }
+    return {
+        name: rows for name, rows in row_options.items() if not isinstance(rows, (str, os.PathLike))
+    }
 
 
 def _config(config: TrainConfig | str | Path | None, options: Mapping[str, Any]) -> TrainConfig:

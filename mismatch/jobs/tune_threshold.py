@@ -224,9 +224,9 @@ def tune_threshold(
     whose values have thresholds of their own from thirty rows on; at `shrinkage` rows these and the
     common one weigh the same. `review_band`: scores that a person should look at, on both sides of
     the threshold; `max_risk` chooses it, so that outside at most this share of each kind of
-    decision is wrong. `min_rows`: fewer are refused. `level`: of the intervals, 0.5..0.999. `seed`:
-    of resamples. `dry_run`: store nothing. `before_storing` is called with the result when all else
-    is done.
+    decision is wrong. `min_rows`: fewer are refused. `level`: level of the intervals, 0.5..0.999.
+    `seed`: seed of resamples. `dry_run`: store nothing. `before_storing` is called with the result
+    when all else is done.
 
     Raises InputError for rows that can't be used and for what no threshold reaches, CheckpointError
     where nothing can be stored, as in a folder that holds another model or calibration by now than

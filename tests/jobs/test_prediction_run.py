@@ -63,9 +63,9 @@ def test_what_an_output_depends_on_has_the_names_of_earlier_versions(
     assert other["--shard"] == "none"
 
 
-def test_options_of_a_cluster_that_are_given() -> None:
-    assert Cluster(None, None, BLOCK_ROWS).given() == []
-    assert Cluster(2, "auto", 9).given() == ["actors", "ray_address", "block_rows"]
+def test_options_of_a_cluster_that_are_changed() -> None:
+    assert Cluster(None, None, BLOCK_ROWS).changed_options() == []
+    assert Cluster(2, "auto", 9).changed_options() == ["actors", "ray_address", "block_rows"]
 
 
 def test_an_output_depends_on_which_images_may_be_used(

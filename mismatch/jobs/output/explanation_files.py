@@ -26,7 +26,7 @@ __all__ = [
 
 FILES = (".png", ".json")  # endings of an output that is a file; anything else is a folder
 PAIR = re.compile(r"explanation\.(?:json|png)")  # what is written to a folder of one pair
-ROW_PICTURE = re.compile(r"\d{3,}-line-\d+\.png")  # and of rows, a picture each
+ROW_PICTURE = re.compile(r"\d{3,}-line-\d+\.png")  # such a folder of rows has one each
 ROWS = "explanations.json"
 KINDS = {
     ".png": picture("a picture"),

@@ -38,7 +38,7 @@ class Sink:
     """Where entries go, and what is called when a window of them has gone there."""
 
     table: Table
-    # at first of an earlier run's rows, which are there already
+    # begins with those of an earlier run's rows, which are there already
     counts: RunCounts = field(default_factory=RunCounts)
     commit: Callable[[], object] = lambda: None
 

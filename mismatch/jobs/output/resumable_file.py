@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 
 class ResumableFile:
-    """The rows that are done, in OUTPUT.part; OUTPUT.part.json says of what run. Of what is written
-    to `text`, `commit` makes a state to continue from.
+    """The rows that are done, in OUTPUT.part; OUTPUT.part.json says of what run. `commit` makes
+    what is written to `text` a state to continue from.
     """
 
     def __init__(self, output: str | Path, run: Mapping[str, Any]) -> None:
@@ -41,11 +41,11 @@ class ResumableFile:
         self.text = io.StringIO(newline="")
         self.counts: dict[str, int] = {"rows": 0}
         self._run = json.loads(json.dumps(finite(run)))
-        # of the bytes that are committed
+        # bytes that are committed, and their hash
         self._size = 0
         self._digest = hashlib.sha256()
         self._file: IO[bytes] | None = None
-        self._earlier_output: Identity | None = None  # that is replaced
+        self._earlier_output: Identity | None = None  # the file that is replaced
 
     def open(self, *, resume: bool) -> None:
         """Begin, or go on behind the last commit of the same run; InputError for a part of another
@@ -115,7 +115,7 @@ class ResumableFile:
     def close(self) -> None:
         """Leave everything as it is."""
         if self._file is not None:
-            with suppress(OSError):  # on a full disk too; what counts has been committed
+            with suppress(OSError):  # the disk may be full; what counts has been committed
                 self._file.close()
 
     def discard(self) -> None:

@@ -25,9 +25,11 @@ def check_same_run(output: object, before: Mapping[str, Any], now: Mapping[str, 
     """Raise InputError, which says what differs, where `output` was written by another run."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
-        said = ", ".join(_difference(name, before.get(name), now.get(name)) for name in names)
+        differences = ", ".join(
+            _difference(name, before.get(name), now.get(name)) for name in names
+        )
         raise InputError(
-            f"{output} is of another run, which differs in {said}; repeat that run with"
+            f"{output} is of another run, which differs in {differences}; repeat that run with"
             f" `resume=True`, or {BEGIN_AGAIN}"
         )
 
