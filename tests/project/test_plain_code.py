@@ -28,6 +28,7 @@ PACKAGES_WITH_PLAIN_NAMES = (
     "reports",
     "runtime",
     "scale",
+    "serving",
     "testing",
     "training",
 )
