@@ -57,17 +57,15 @@ MANY = {
 }
 
 
-def create_app(settings: Settings, given: Mapping[str, Predictor] | None = None) -> FastAPI:
-    """Make the application; `given`: models by name that are loaded already, in place of those that
-    the settings name.
-    """
-    service = Service(settings, given or {})
+def create_app(settings: Settings, preloaded: Mapping[str, Predictor] | None = None) -> FastAPI:
+    """Make the application; `preloaded`: models by name, in place of those of the settings."""
+    service = Service(settings, preloaded or {})
     app = FastAPI(
         title="mismatch",
         version=mismatch.__version__,
         summary="Does this text describe this image?",
         lifespan=service.lifespan,
-        docs_url=None,  # loads scripts from elsewhere, as redoc does
+        docs_url=None,  # it loads scripts from elsewhere, as redoc does
         redoc_url=None,
         openapi_url=None,  # a route here
     )
@@ -83,7 +81,7 @@ def create_app(settings: Settings, given: Mapping[str, Predictor] | None = None)
     _add_models(app, service)
     _add_watching(app, service)
     add_page(app)
-    app.openapi = lambda: _described(app, secured=bool(settings.tokens))  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi_document(app, secured=bool(settings.tokens))  # type: ignore[method-assign]
     return app
 
 
@@ -119,14 +117,14 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/reload", responses=_only(400, 401, 403, 411, 413, 421, 500, 503))
     async def reload() -> Reloaded:
-        """Load all models anew from where they lie; what was accepted is finished by those that
+        """Load all models again from where they lie; what was accepted is finished by those that
         were.
         """
         if not service.settings.reload:
             raise HTTPException(
                 403,
-                "loading anew over HTTP is switched off; set reload in the service's settings, or"
-                " send the process SIGHUP",
+                "loading models again over HTTP is switched off; set reload in the service's"
+                " settings, or send the process SIGHUP",
             )
         return Reloaded(changed=await service.reload(), models=service.models.names)
 
@@ -169,24 +167,24 @@ def _body(model: type[BaseModel], example: dict[str, Any], *, form: bool = False
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _described(app: FastAPI, *, secured: bool) -> dict[str, Any]:
+def _openapi_document(app: FastAPI, *, secured: bool) -> dict[str, Any]:
     """Return the OpenAPI document, with the models that routes read and raise themselves."""
     if app.openapi_schema is None:
-        found = get_openapi(
+        document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
         kinds = [
             (kind, "validation") for kind in (Question, BatchQuestion, ExplainQuestion, Problem)
         ]
         _, more = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
-        parts = found.setdefault("components", {})
+        parts = document.setdefault("components", {})
         parts["schemas"] = parts.get("schemas", {}) | more["$defs"]
         for unused in ("HTTPValidationError", "ValidationError"):
             parts["schemas"].pop(unused, None)
         if secured:
             parts["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-            found["security"] = [{"bearer": []}]
-        app.openapi_schema = found
+            document["security"] = [{"bearer": []}]
+        app.openapi_schema = document
     return app.openapi_schema
 
 
@@ -199,16 +197,14 @@ def __getattr__(name: str) -> Any:
     try:
         return create_app(Settings.from_environment())
     except MismatchError as error:
-        raise _said_by_uvicorn(error) from error
+        raise _as_import_error(error) from error
 
 
-def _said_by_uvicorn(error: MismatchError) -> Exception:
-    """Return the error as one that uvicorn, where it is the server, tells in a line without a
-    trace.
-    """
+def _as_import_error(error: MismatchError) -> Exception:
+    """Return an error that uvicorn, where it is the server, reports in a line without a trace."""
     importer = sys.modules.get("uvicorn.importer")
     if importer is None:
         return error
     kinds = (type(error), importer.ImportFromStringError)
-    told: Exception = type("SettingsError", kinds, {})(str(error))
-    return told
+    settings_error: Exception = type("SettingsError", kinds, {})(str(error))
+    return settings_error

@@ -19,12 +19,12 @@ from mismatch.runtime.predictor import Prediction
 __all__ = ["CLOSED", "NONE_READING", "Batcher", "ClosedError", "FullError"]
 
 Score = Callable[[Sequence[Mapping[str, Any]]], Sequence[Prediction]]
-KEPT = 0.8  # of what is known of the speed, at each batch
+KEPT = 0.8  # share of the earlier times and costs that stays at each batch
 ANYONE = ""  # the client of a caller that names none
 NONE_READING: Mapping[str, int] = MappingProxyType({})
 # A pair's cost is counted in characters. The worst text (mojibake) takes about 10 µs a character
 # to clean and tokenize, and an image tower about 10 ms an image.
-PAIR_COST = 1_000  # characters, next to the text's own; and for each further pass of the text tower
+PAIR_COST = 1_000  # characters beyond the text's; as many for each further pass of its tower
 MAX_BATCH_TEXT = 2**15  # characters of a batch's distinct texts: a third of a second at worst
 CLOSED = "the service is going down; ask another one"
 OVERBOOKED = 2  # times the bound, beyond which even a client's first pair is refused
@@ -48,12 +48,12 @@ class _Waiting:
 
     client: str
     rows: Sequence[Mapping[str, Any]]
-    sizes: Sequence[int]  # of the rows' texts, in characters that take as long
+    sizes: Sequence[int]  # the rows' texts, in characters that take as long
     done: asyncio.Future[list[Prediction]]
     since: float = field(default_factory=time.perf_counter)
     results: list[Prediction] = field(default_factory=list)
     taken: int = 0  # rows
-    cost: int = field(init=False)  # of those that are in no batch yet
+    cost: int = field(init=False)  # cost of the rows that are in no batch yet
 
     def __post_init__(self) -> None:
         self.cost = PAIR_COST * len(self.rows) + sum(self.sizes)
@@ -70,8 +70,8 @@ class _Client:
 
     served: int  # cost of what it has had, counted from where the others stood when it came
     requests: deque[_Waiting] = field(default_factory=deque)
-    pairs: int = 0  # that wait
-    cost: int = 0  # of these
+    pairs: int = 0  # pairs that wait
+    cost: int = 0  # their cost
 
     def add(self, request: _Waiting) -> None:
         self.requests.append(request)
@@ -143,10 +143,10 @@ class Batcher:
         self._seen = seen
         self._pieces = pieces
         self._clients: dict[str, _Client] = {}  # those of which something waits
-        self._served = 0  # of the client whose turn was last: where a new one begins
+        self._served = 0  # what the client whose turn was last has had: a new one begins there
         self._scoring = 0  # cost of the batch that is being scored
         self._spent = 0.0  # seconds of the batches so far, the latest ones above all
-        self._done = 0.0  # and their cost
+        self._done = 0.0  # cost of these batches
         self._news = asyncio.Event()
         self._closing = False
         self._closed = asyncio.Event()  # `close` was called: nothing waits for more any longer
@@ -181,8 +181,8 @@ class Batcher:
     def expected_wait(
         self, client: str = ANYONE, reading: Mapping[str, int] = NONE_READING, cost: int = PAIR_COST
     ) -> float:
-        """Return the seconds that a request of this client that came now would wait, as far as can
-        be told.
+        """Return the seconds that a request of this client that came now would wait, as far as it
+        is known.
 
         As all take turns, no other client keeps it waiting for longer than what this one has, and
         no other request for longer than its own `cost`; this is counted at most, in constant time
@@ -191,14 +191,14 @@ class Batcher:
         if not self._done:
             return 0.0
         costs = {name: PAIR_COST * pairs for name, pairs in reading.items()}
-        own = costs.pop(client, 0)
+        client_cost = costs.pop(client, 0)
         for name, other in self._clients.items():
             if name == client:
-                own += min(other.cost, cost * len(other.requests))
+                client_cost += min(other.cost, cost * len(other.requests))
             else:
                 costs[name] = costs.get(name, 0) + other.cost
-        others = sum(min(other, own + cost) for other in costs.values())
-        return (self._scoring + own + others) * self._spent / self._done
+        others = sum(min(other, client_cost + cost) for other in costs.values())
+        return (self._scoring + client_cost + others) * self._spent / self._done
 
     def check(
         self,
@@ -225,12 +225,12 @@ class Batcher:
         """Return whether there is room, or the client has less than its share."""
         if waiting + pairs <= self._bound:
             return True
-        own = reading.get(client, 0)
+        client_pairs = reading.get(client, 0)
         if client in self._clients:
-            own += self._clients[client].pairs
+            client_pairs += self._clients[client].pairs
         there = {name for name, count in reading.items() if count} | {client, *self._clients}
         share = max(1, self._bound // len(there))
-        return own + pairs <= share and waiting + pairs <= OVERBOOKED * self._bound
+        return client_pairs + pairs <= share and waiting + pairs <= OVERBOOKED * self._bound
 
     async def predict(
         self, rows: Sequence[Mapping[str, Any]], client: str = ANYONE
@@ -284,8 +284,8 @@ class Batcher:
         self._scoring = cost
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(self._pool, self._score, rows)
-            pairs = list(zip(taken, found, strict=True))
+            predictions = await loop.run_in_executor(self._pool, self._score, rows)
+            pairs = list(zip(taken, predictions, strict=True))
         # whatever it is, those who wait have to hear of it, and the next batch must not suffer
         except Exception as error:  # noqa: BLE001
             for request in requests:

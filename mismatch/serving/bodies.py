@@ -26,7 +26,7 @@ __all__ = ["LARGE", "MORE", "BodyReader", "parse_message"]
 LARGE = (
     2**12
 )  # bytes of a body, from which it is parsed next to the event loop: 7 ms of small pairs
-# times `max_pairs`: names and pairs that are read at all, so that a few too many are counted
+# names and pairs that are read at all, times `max_pairs`: a few too many are still counted
 MORE = 4
 SPACE = re.compile(r"[ \t\n\r]*")
 WORDS = {"true": True, "false": False, "null": None}
@@ -79,7 +79,7 @@ class _Reader:
 
     def __init__(self, text: str, max_pairs: int) -> None:
         self._text = text
-        self._at = 0
+        self._position = 0
         self._max_pairs = max_pairs
 
     def message(self, kind: type[BaseModel]) -> dict[str, Any]:
@@ -160,16 +160,16 @@ class _Reader:
             return self._string()
         if sign in ("{", "["):
             self._unfit(where, what)
-        found = SCALAR.match(self._text, self._at)
-        if found is None:
+        scalar = SCALAR.match(self._text, self._position)
+        if scalar is None:
             self._broken()
-        self._at = found.end()
-        word = found.group()
+        self._position = scalar.end()
+        word = scalar.group()
         return WORDS[word] if word in WORDS else float(word)
 
     def _string(self) -> str:
         try:
-            value, self._at = scanstring(self._text, self._at + 1, True)
+            value, self._position = scanstring(self._text, self._position + 1, True)
         except ValueError:
             self._broken()
         if not value.isascii() and SURROGATE.search(value):
@@ -178,16 +178,16 @@ class _Reader:
 
     def _next(self) -> str:
         """Return the next character that is no space, which stays; none at the end."""
-        found = SPACE.match(self._text, self._at)
-        if found is not None:
-            self._at = found.end()
-        return self._text[self._at : self._at + 1]
+        space = SPACE.match(self._text, self._position)
+        if space is not None:
+            self._position = space.end()
+        return self._text[self._position : self._position + 1]
 
     def _takes(self, sign: str) -> bool:
         """Return whether that character is next, which is then behind."""
         if self._next() != sign:
             return False
-        self._at += 1
+        self._position += 1
         return True
 
     def _expect(self, sign: str) -> None:
@@ -195,22 +195,22 @@ class _Reader:
             self._broken()
 
     def _bound(self, count: int, where: str) -> None:
-        most = MORE * self._max_pairs
-        if count > most:
+        max_count = MORE * self._max_pairs
+        if count > max_count:
             raise InputError(
-                f"there are more than {most:,} {where}; {self._max_pairs:,} are the most pairs of"
-                " one request"
+                f"there are more than {max_count:,} {where}; {self._max_pairs:,} are the most pairs"
+                " of one request"
             )
 
     def _unfit(self, where: str, what: str) -> NoReturn:
         """Refuse what is next, as it is not `what`: another kind of value, or nothing of JSON."""
         sign = self._next()
-        if sign in ("{", "[", '"') or SCALAR.match(self._text, self._at):
+        if sign in ("{", "[", '"') or SCALAR.match(self._text, self._position):
             _wrong(where, f"Input should be {what}")
         self._broken()
 
     def _broken(self) -> NoReturn:
-        problem = f"Invalid JSON at character {self._at:,}; send one object in UTF-8"
+        problem = f"Invalid JSON at character {self._position:,}; send one object in UTF-8"
         raise HTTPException(422, f"the body: {problem}")
 
 

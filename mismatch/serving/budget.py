@@ -38,7 +38,7 @@ _CURRENT: ContextVar[Account | None] = ContextVar("mismatch_account", default=No
 
 
 class Budget:
-    """For one service; used by its event loop alone."""
+    """The bytes that one service's requests hold; used by its event loop alone."""
 
     def __init__(self, total: int, largest: int) -> None:
         """Take `total`, bytes of all requests, and `largest`, bytes of one, that always has room
@@ -117,11 +117,11 @@ def client_of(address: str | None) -> str:
     all.
     """
     try:
-        found = ip_address(address or "")
+        ip = ip_address(address or "")
     except ValueError:
         return address or UNKNOWN
-    if not isinstance(found, IPv6Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return f"{IPv6Address(int(found) >> CLIENT_NETWORK << CLIENT_NETWORK)}/{CLIENT_NETWORK}"
+    if not isinstance(ip, IPv6Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return f"{IPv6Address(int(ip) >> CLIENT_NETWORK << CLIENT_NETWORK)}/{CLIENT_NETWORK}"

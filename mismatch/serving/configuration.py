@@ -182,18 +182,18 @@ class Settings:
 
     @classmethod
     def read(cls, path: str | Path, **more: Any) -> Self:
-        """Read the settings from a JSON file of these names; what is given besides it wins."""
+        """Read the settings from a JSON file of these names; `more` wins over it."""
         try:
-            found = parse_json(read_text(path))
+            values = parse_json(read_text(path))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path} can't be read as the service's settings: {error}") from error
-        if not isinstance(found, dict):
+        if not isinstance(values, dict):
             raise InputError(f"{path} holds no JSON object of settings")
         model = {"model": more["model"]} if "model" in more else {}
         _adapter().validator.validate_python(  # the file's values, also where `more` wins
-            ArgsKwargs((), model | found), context=str(path), self_instance=cls.__new__(cls)
+            ArgsKwargs((), model | values), context=str(path), self_instance=cls.__new__(cls)
         )
-        return cls(**found | more)
+        return cls(**values | more)
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -223,8 +223,8 @@ def _schemas() -> Mapping[str, Any]:
 def _message(error: ValidationError, values: ArgsKwargs, file: str | None) -> str:
     """Return what is wrong with values, those of a file or given ones."""
     names = list(_schemas())
-    given = dict(zip(names, values.args, strict=False)) | (values.kwargs or {})
-    unknown = [name for name in given if name not in names]
+    settings = dict(zip(names, values.args, strict=False)) | (values.kwargs or {})
+    unknown = [name for name in settings if name not in names]
     if unknown:
         nearest = did_you_mean(unknown[0], names) or f"; {', '.join(names)} are there"
         return f"{file or 'the service'}: there is no setting {unknown[0]!r}{nearest}"
@@ -237,7 +237,7 @@ def _message(error: ValidationError, values: ArgsKwargs, file: str | None) -> st
     place = first["loc"][0]
     name = names[place] if isinstance(place, int) else place
     source = f"{file}: " if file else "the service's "
-    return f"{source}{name}{refusal(first, given[name], _schemas()[name])}"
+    return f"{source}{name}{refusal(first, settings[name], _schemas()[name])}"
 
 
 def _explained(name: str) -> str:
@@ -251,15 +251,15 @@ def settings_of_environment() -> dict[str, tuple[str, ...]]:
     """Return the settings `tokens` and `hosts` of `TOKENS_ENV` and `HOSTS_ENV`, where these are
     set.
 
-    InputError for a `TOKENS_ENV` without a token: whoever sets it does not want an open service.
+    InputError for a `TOKENS_ENV` without a token: anyone who sets it does not want an open service.
     """
-    found = {"tokens": _listed(TOKENS_ENV), "hosts": _listed(HOSTS_ENV)}
-    if TOKENS_ENV in os.environ and not found["tokens"]:
+    settings = {"tokens": _listed(TOKENS_ENV), "hosts": _listed(HOSTS_ENV)}
+    if TOKENS_ENV in os.environ and not settings["tokens"]:
         raise InputError(
             f"{TOKENS_ENV} is set, and holds no token; set tokens of 16 characters or more, or"
             " unset it for a service that needs none"
         )
-    return {name: values for name, values in found.items() if values}
+    return {name: values for name, values in settings.items() if values}
 
 
 def _listed(variable: str) -> tuple[str, ...]:

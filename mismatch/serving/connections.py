@@ -23,7 +23,7 @@ from mismatch.serving.listening import Connections
 __all__ = ["MOST", "MOST_LINES", "Connection", "connection_class"]
 
 MOST = 65_536  # bytes of a request's head
-MOST_LINES = 128  # of it: h11 takes 3 µs for each
+MOST_LINES = 128  # lines of a request's head: h11 takes 3 µs for each
 LINGER = 2.0  # seconds in which a client may read its answer while it still sends
 LEAVING = 5.0  # seconds in which an answer has to be taken once the service stops
 UPGRADING = (b"upgrade", b"http2-settings")  # headers that are as good as absent
@@ -35,7 +35,7 @@ REFUSAL = (
 
 
 class Connection(H11Protocol):
-    """One client's.
+    """One client's connection.
 
     It is closed where a request's head is longer than `MOST`, or not whole `head_seconds` after it
     could begin; where an answer is not taken `answer_seconds` after it was written; and at once
@@ -49,7 +49,7 @@ class Connection(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conn = _Parser(h11.SERVER, MOST)
-        self._name = UNKNOWN  # of the client
+        self._name = UNKNOWN  # the client's
         self._head_timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
         self._is_untaken = False  # whether an answer is complete, but its client has not taken it
@@ -64,7 +64,7 @@ class Connection(H11Protocol):
         lingering: Any = _Lingering(transport, self._is_sending)
         super().connection_made(lingering)
         self._name = client_of(self.client[0] if self.client else None)
-        lingering.set_write_buffer_limits(high=0)  # so that `resume_writing` says: all is taken
+        lingering.set_write_buffer_limits(high=0)  # `resume_writing` then means: all is taken
         if self.others.admit(self, self._name):
             self._await_head()
             return
@@ -83,7 +83,7 @@ class Connection(H11Protocol):
         try:
             await self._application(scope, receive, send)
         except asyncio.CancelledError:
-            self.transport.close()  # behind what is written
+            self.transport.close()  # what is written already is sent first
         finally:
             self._answered = scope
             self._release()

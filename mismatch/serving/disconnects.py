@@ -72,10 +72,10 @@ class _Watch:
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return what each gives, in order. An error of one ends the others before it is raised: none
-    goes on for a request that was answered.
+    """Return what each coroutine gives, in order. An error of one ends the others before it is
+    raised: none goes on for a request that was answered.
     """
-    tasks = [asyncio.ensure_future(one) for one in work]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
         return await asyncio.gather(*tasks)
     finally:

@@ -9,9 +9,9 @@ from typing import Any
 __all__ = ["FETCHES", "HOST_SHARE", "RESERVED", "SHARE", "FetchTurns"]
 
 FETCHES = 32  # images that are fetched at a time
-HOST_SHARE = 16  # of them from one host
-SHARE = 8  # of them for one client
-RESERVED = 8  # of them, and of a host's, for clients of which none runs
+HOST_SHARE = 16  # fetches from one host
+SHARE = 8  # fetches for one client
+RESERVED = 8  # fetches, of all and of a host's, for clients of which none runs
 Pair = tuple[str, str]  # client and host
 
 
@@ -71,7 +71,7 @@ class FetchTurns:
             turns = self._waiting.pop(pair)
             turn = turns.popleft()
             if turns:
-                self._waiting[pair] = turns  # behind the others
+                self._waiting[pair] = turns  # the last in turn
             if turn.cancelled():  # its task has yet to hear of that
                 continue
             self._count(*pair, 1)
@@ -83,8 +83,8 @@ class FetchTurns:
         allowed = []
         for client, host in self._waiting:
             fits = _fits(self._clients[client], used, FETCHES)
-            own = self._running[client, host]
-            if fits and _fits(own, self._hosts[host], HOST_SHARE):
+            running = self._running[client, host]
+            if fits and _fits(running, self._hosts[host], HOST_SHARE):
                 allowed.append((client, host))
         return min(allowed, key=lambda pair: self._clients[pair[0]], default=None)
 
@@ -96,10 +96,10 @@ def _add(counter: Counter[Any], key: Any, change: int) -> None:
         del counter[key]
 
 
-def _fits(own: int, used: int, size: int) -> bool:
-    """Return whether a client with `own` running fetches may begin one more; `used` of `size` run
-    now.
+def _fits(running: int, used: int, size: int) -> bool:
+    """Return whether a client with so many running fetches may begin one more; `used` of `size`
+    run now.
     """
-    if not own:
+    if not running:
         return used < size
-    return own < SHARE and used < size - RESERVED
+    return running < SHARE and used < size - RESERVED

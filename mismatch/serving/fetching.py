@@ -45,14 +45,15 @@ class Fetcher:
     """
 
     def __init__(
-        self, hosts: Sequence[str], networks: Sequence[str] = (), *, seconds: float, most: int
+        self, hosts: Sequence[str], networks: Sequence[str] = (), *, seconds: float, max_bytes: int
     ) -> None:
         """Take `hosts`: allowed ones, `*.example.com` for all below one, with `:8080` where it
-        isn't the scheme's own port. `networks`: private ones in which they may lie; `most`: bytes.
+        isn't the scheme's own port. `networks`: private ones in which they may lie; `max_bytes`
+        of one image.
         """
         self._hosts = [host.lower() for host in hosts]
         self._seconds = seconds
-        self._most = most
+        self._max_bytes = max_bytes
         self._networks = [ip_network(network) for network in networks]
 
     def __call__(self, url: str) -> bytes:
@@ -60,10 +61,10 @@ class Fetcher:
         until = time.monotonic() + self._seconds
         parts = self._checked(url)
         for _ in range(REDIRECTS + 1):
-            found = self._get(parts, until)
-            if isinstance(found, bytes):
-                return found
-            url = _joined(url, found)
+            data_or_location = self._get(parts, until)
+            if isinstance(data_or_location, bytes):
+                return data_or_location
+            url = _joined(url, data_or_location)
             try:
                 parts = self._checked(url)
             except ImageError:
@@ -109,17 +110,17 @@ class Fetcher:
     def _address(self, host: str, port: int) -> str:
         """Return where the name leads; ImageError where any of its addresses is not allowed."""
         try:
-            found = {
+            addresses = {
                 ip_address(entry[4][0])
                 for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             }
         except (OSError, ValueError, UnicodeError):
             raise ImageError(f"the image's host {host[:100]!r} is not known") from None
-        if not found or not all(self._allowed(address) for address in found):
+        if not addresses or not all(self._allowed(address) for address in addresses):
             raise ImageError(
                 f"the image's host {host[:100]!r} lies in a network from which nothing is fetched"
             )
-        return str(min(found, key=lambda address: (address.version, address)))
+        return str(min(addresses, key=lambda address: (address.version, address)))
 
     def _allowed(self, address: Address) -> bool:
         real = without_mapping(address)
@@ -172,9 +173,9 @@ class Fetcher:
         while piece := response.read(PIECE):
             pieces.append(piece)
             size += len(piece)
-            if size > self._most:
+            if size > self._max_bytes:
                 raise ImageError(
-                    f"the image has more than {self._most:,} bytes; send a smaller file"
+                    f"the image has more than {self._max_bytes:,} bytes; send a smaller file"
                 )
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
@@ -185,12 +186,12 @@ class FairFetcher:
     """Fetches for many clients at a time, of which none can take all threads, nor can a host.
 
     What was fetched counts as held by the request that it is for, and one request gets at most
-    `most` bytes in all.
+    `max_bytes` in all.
     """
 
-    def __init__(self, fetch: Callable[[str], bytes], most: int) -> None:
+    def __init__(self, fetch: Callable[[str], bytes], max_bytes: int) -> None:
         self._fetch = fetch
-        self._most = most
+        self._max_bytes = max_bytes
         self._threads = ThreadPoolExecutor(FETCHES, thread_name_prefix="mismatch-fetching")
         self._turns = FetchTurns()
 
@@ -200,13 +201,13 @@ class FairFetcher:
         client = UNKNOWN if account is None else account.client
         host = self._fetch.share_of(url) if isinstance(self._fetch, Fetcher) else _host(url)
         await self._turns.take(client, host)
-        if account is not None and account.fetched > self._most:
+        if account is not None and account.fetched > self._max_bytes:
             self._turns.give_back(client, host)
             raise ImageError(self._too_much())
         data = await self._run(url, client, host)
         if account is not None:
             account.fetched += len(data)
-            if account.fetched > self._most:
+            if account.fetched > self._max_bytes:
                 raise ImageError(self._too_much())
             account.take(len(data))
         return data
@@ -232,7 +233,9 @@ class FairFetcher:
         return await asyncio.wrap_future(running)
 
     def _too_much(self) -> str:
-        return f"the images of one request have more than {self._most:,} bytes; send fewer pairs"
+        return (
+            f"the images of one request have more than {self._max_bytes:,} bytes; send fewer pairs"
+        )
 
 
 def _named(parts: SplitResult) -> str:
@@ -284,7 +287,8 @@ class _Pinned(http.client.HTTPConnection):
                 self.sock, server_hostname=self.host
             )
         self.line = self.sock
-        if time.monotonic() >= self._until:  # when `_cut_off` may have found no line to cut
+        # `_cut_off` may have come before there was a line to cut
+        if time.monotonic() >= self._until:
             self.sock.close()
             raise TimeoutError
 

@@ -25,7 +25,7 @@ NEEDED = "a form of image, a file, and text is needed"
 
 @dataclass(frozen=True)
 class Form:
-    """What one holds."""
+    """A form's file and fields."""
 
     file: bytes
     fields: dict[str, str]
@@ -33,7 +33,7 @@ class Form:
 
 @dataclass
 class _Part:
-    """One that is being read."""
+    """The part of a form that is being read."""
 
     head_size: int = 0  # bytes
     header: bytes = b""  # its name
@@ -77,7 +77,7 @@ def _is_utf8(options: dict[bytes, bytes]) -> bool:
 
 
 class _Parts:
-    """Those of one form, as the parser reports them."""
+    """The parts of one form, as the parser reports them."""
 
     def __init__(self, names: Collection[str], largest: int) -> None:
         self._names = names

@@ -122,7 +122,7 @@ class Guard:
             refusal = problem(503, STOPPING, {"retry-after": "5", "connection": "close"})
             await answer.instead(refusal, scope, receive)
             raise
-        finally:  # also where its client has gone
+        finally:  # its client may have gone
             self._note(route, scope, answer, time.perf_counter() - start)
 
     async def _answer(
@@ -247,22 +247,22 @@ class Guard:
             return True
         if is_preflight(scope, headers) and self._settings.origins:
             return True  # the browser's own question, which has no token and reaches no route
-        given = bearer_token(scope)
+        sent = bearer_token(scope)
         # All of them are compared, so that time tells nothing.
-        return sum(hmac.compare_digest(given, token) for token in self._tokens) > 0
+        return sum(hmac.compare_digest(sent, token) for token in self._tokens) > 0
 
     def _body_refusal(self, route: str | None, scope: Scope, headers: Headers) -> Response | None:
         """Say why a body is not read; None where it is."""
-        most = self._settings.max_body
+        max_bytes = self._settings.max_body
         length = body_length(headers)
         if not self._hosts.allows(headers):
             return problem(403, NO_ORIGIN)
         if length < 0 or (route in QUEUES and "content-length" not in headers):
             words = "the request has no Content-Length, or none that holds; send the body whole"
             return problem(411, words)
-        if length > most:
-            words = f"the request has more than {most:,} bytes; send fewer pairs, or smaller images"
-            return problem(413, words)
+        if length > max_bytes:
+            words = f"the request has more than {max_bytes:,} bytes"
+            return problem(413, f"{words}; send fewer pairs, or smaller images")
         fits = self._budget.fits(client_of_scope(scope), length)
         return None if fits else problem(503, FULL, RETRY)
 

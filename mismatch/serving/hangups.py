@@ -1,4 +1,4 @@
-"""SIGHUP before the service can load its models anew: it is noted, and sent again."""
+"""SIGHUP before the service can load its models again: it is noted, and sent again."""
 
 from __future__ import annotations
 

@@ -23,15 +23,15 @@ __all__ = [
 
 REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 WITH_BODY = ("POST", "PUT", "PATCH")
-BLANKS = " \t"  # that may stand around a header's value
+BLANKS = " \t"  # what may stand around a header's value
 
 
 def request_id(headers: Headers) -> str:
     """Return the client's own id where it is harmless, so that logs of several services can be
     joined; else a new one.
     """
-    given = headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    client_id = headers.get("x-request-id", "")
+    return client_id if REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex
 
 
 def client_of_scope(scope: Scope) -> str:

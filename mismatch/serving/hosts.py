@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 
 __all__ = ["HOST_NAME", "Hosts"]
 
-HOST_NAME = re.compile(r"\*|(?:\*\.)?[\w.-]{1,253}", re.ASCII)  # as the setting `hosts` has them
+HOST_NAME = re.compile(r"\*|(?:\*\.)?[\w.-]{1,253}", re.ASCII)  # names of the setting `hosts`
 HEADER = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[\w.-]{1,254})(?::(\d{0,5}))?", re.ASCII)
 PORTS = {"http": "80", "https": "443"}
 FROM_HERE = ("same-origin", "none")  # values of Sec-Fetch-Site, which no page can set
@@ -37,11 +37,11 @@ class Hosts:
         Served are addresses, names without a dot, those below localhost, the machine's own, and
         the settings'.
         """
-        found = headers.getlist("host")
-        if not found:
-            return True  # of HTTP/1.0, which no browser speaks
-        name, _ = _split(found[0])
-        if len(found) > 1 or not name:
+        hosts = headers.getlist("host")
+        if not hosts:
+            return True  # HTTP/1.0, which no browser speaks
+        name, _ = _split(hosts[0])
+        if len(hosts) > 1 or not name:
             return False
         if _is_address(name) or "." not in name or name.endswith(".localhost"):
             return True
@@ -60,10 +60,10 @@ class Hosts:
 
 def _split(host: str) -> tuple[str, str]:
     """Return name and port of a Host header; an empty name for one that is malformed."""
-    found = HEADER.fullmatch(host.strip(" \t").lower())
-    if found is None:
+    parts = HEADER.fullmatch(host.strip(" \t").lower())
+    if parts is None:
         return "", ""
-    name, port = found.groups()
+    name, port = parts.groups()
     return name.removesuffix("."), port or ""
 
 

@@ -1,4 +1,4 @@
-"""Image files from strangers: base64 as clients write it, bounds on bytes, and decoding in
+"""Untrusted image files: base64 as clients write it, bounds on bytes, and decoding in
 processes of its own, never on the event loop.
 """
 
@@ -28,27 +28,27 @@ __all__ = ["FORMATS", "ImageDecoder", "from_base64"]
 
 # Pillow's names; nothing that runs another program or holds a script
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
-LARGE = 2**18  # bytes, from which on even a hash is made beside the event loop
-NAME = "the image"  # in messages
+LARGE = 2**18  # bytes, from which on even a hash is made next to the event loop
+NAME = "the image"  # its name in messages
 MAX_FAILURES = 1_024  # images that are known to fail
 DATA_URL = re.compile(
     r"data:[\w.+-]{0,64}/?[\w.+-]{0,64}(;[\w=.+-]{0,64}){0,4};base64,", re.ASCII | re.IGNORECASE
 )
 BLANKS = b" \t\r\n"
-STANDARD = bytes.maketrans(b"-_", b"+/")  # of URL-safe base64
+STANDARD = bytes.maketrans(b"-_", b"+/")  # the letters of URL-safe base64
 SPARE = 4_096  # characters, beyond the image's, of blanks and of a data URL's head
 
 
-def from_base64(text: str, *, most: int) -> bytes:
+def from_base64(text: str, *, max_bytes: int) -> bytes:
     """Return the bytes of an image in base64.
 
     It may be a data URL, in lines, URL-safe, and without its padding. ImageRefusedError for
-    anything else, and for more than `most` bytes.
+    anything else, and for more than `max_bytes`.
     """
-    longest = 4 * (most // 3 + 1)
+    longest = 4 * (max_bytes // 3 + 1)
     # lines of 64 characters and CR LF at the shortest
     if len(text) > longest + longest // 32 + SPARE:
-        raise _too_large(most)
+        raise _too_large(max_bytes)
     if text[:5].lower() == "data:":
         head = DATA_URL.match(text)
         if head is None:
@@ -62,13 +62,13 @@ def from_base64(text: str, *, most: int) -> bytes:
         data = base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ImageRefusedError("the image is not base64; encode the file's bytes") from None
-    if len(data) > most:
-        raise _too_large(most)
+    if len(data) > max_bytes:
+        raise _too_large(max_bytes)
     return data
 
 
-def _too_large(most: int) -> ImageRefusedError:
-    return ImageRefusedError(f"the image has more than {most:,} bytes; send a smaller file")
+def _too_large(max_bytes: int) -> ImageRefusedError:
+    return ImageRefusedError(f"the image has more than {max_bytes:,} bytes; send a smaller file")
 
 
 class ImageDecoder:
@@ -78,7 +78,8 @@ class ImageDecoder:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._failures: OrderedDict[bytes, ImageError] = OrderedDict()  # by the digests of images
+        # keys: the digests of images
+        self._failures: OrderedDict[bytes, ImageError] = OrderedDict()
         self._pool: DecodingPool | None = None
         if can_isolate():
             self._pool = DecodingPool(

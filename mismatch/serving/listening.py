@@ -28,7 +28,7 @@ INTERVAL = 1.0  # seconds between two lines of the log about the event loop's fa
 
 
 class Idle(Protocol):
-    """What `Connections` asks of one."""
+    """What `Connections` asks of a connection."""
 
     def is_idle(self) -> bool:
         """Return whether no request of it is being answered."""
@@ -38,7 +38,7 @@ class Idle(Protocol):
 
 
 class Connections:
-    """Those that are open, by client. Used by one event loop alone.
+    """Open connections, by client. Used by one event loop alone.
 
     Where there is no room for a new one, one that is idle makes room: among the client's own where
     it has its share of them, which is half, and else of the client with the most.
@@ -46,7 +46,7 @@ class Connections:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._share = max(1, limit // 2)  # of one client
+        self._share = max(1, limit // 2)  # what one client may have
         self._clients: dict[str, dict[Idle, None]] = {}  # each one's, the oldest first
         self._count = 0
 
@@ -55,8 +55,8 @@ class Connections:
 
     def admit(self, connection: Idle, client: str) -> bool:
         """Count a new connection; False where there is no room for it."""
-        own = self._clients.get(client, {})
-        if client != UNKNOWN and len(own) >= self._share:
+        connections = self._clients.get(client, {})
+        if client != UNKNOWN and len(connections) >= self._share:
             has_room = self._make_room([client])
         elif self._count >= self._limit:
             by_size = sorted(self._clients, key=lambda name: -len(self._clients[name]))
@@ -70,12 +70,12 @@ class Connections:
 
     def discard(self, connection: Idle, client: str) -> None:
         """Forget one that has ended, or was never admitted."""
-        own = self._clients.get(client, {})
-        if connection not in own:
+        connections = self._clients.get(client, {})
+        if connection not in connections:
             return
-        del own[connection]
+        del connections[connection]
         self._count -= 1
-        if not own:
+        if not connections:
             del self._clients[client]
 
     def _make_room(self, clients: list[str]) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 
 __all__ = ["LogWriter"]
 
-MOST_LINES = 10_000  # that wait to be written; further ones are dropped, and counted
-FLUSH_SECONDS = 2.0  # in which the last lines have to be written
+MOST_LINES = 10_000  # lines that wait to be written; further ones are dropped, and counted
+FLUSH_SECONDS = 2.0  # the time in which the last lines have to be written
 LOST = "lines of the log were lost: they could not be written, or were not read in time"
 
 

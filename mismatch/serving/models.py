@@ -40,7 +40,7 @@ from mismatch.serving.turns import Turns
 __all__ = ["Models", "Queue", "RememberedImage", "Served"]
 
 Queue = Literal["pairs", "explanations"]  # where requests wait for a model
-# that decoded pictures may fill, so that one client's, which may be 3/8 of all, can fill one. Of a
+# Queues that decoded pictures may fill: one client's, which may be 3/8 of all, can fill one. Of a
 # file of a hundred bytes a picture can have a hundred thousand.
 QUEUES = 3
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
@@ -66,7 +66,7 @@ class Served:
         self.model_id = _model_id(predictor)
         reference = predictor.score.reference
         self.drift = None if reference is None else Drift(reference, settings.drift_pairs)
-        self._known = EmbeddingMemo.empty(settings.remember)
+        self._memo = EmbeddingMemo.empty(settings.remember)
         self._lexicon = Lexicon()
         self._closing = False
         self._users = 0  # requests that hold this model
@@ -133,7 +133,7 @@ class Served:
 
     def remembered(self, digest: bytes) -> RememberedImage | None:
         """Return an image of these bytes that was embedded before, if that is still known."""
-        embedding = self._known.images.values.get(digest)
+        embedding = self._memo.images.values.get(digest)
         return None if embedding is None else RememberedImage(digest, NO_PIXELS, embedding)
 
     def row(
@@ -150,7 +150,8 @@ class Served:
 
     async def answers(self, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
         """Return one answer a row, in order."""
-        return [self._answer(one) for one in await self.batcher.predict(rows, current_client())]
+        predictions = await self.batcher.predict(rows, current_client())
+        return [self._answer(prediction) for prediction in predictions]
 
     def check_explanation(self, client: str, reading: Mapping[str, int]) -> None:
         """Raise FullError or ClosedError where no explanation of a client would be taken now. Those
@@ -191,7 +192,7 @@ class Served:
                 raise CancelledError
 
         start = time.perf_counter()
-        found = explain(
+        explanation = explain(
             self.predictor,
             image,
             text,
@@ -201,7 +202,7 @@ class Served:
             check=check,
         )
         self._metrics.stage(self.name, "explain", time.perf_counter() - start)
-        return _explanation(found, self.model_id)
+        return _explanation(explanation, self.model_id)
 
     def _seen(self, size: int, waits: Sequence[float]) -> None:
         self._metrics.batch(self.name, size)
@@ -210,18 +211,19 @@ class Served:
 
     def _score(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         start = time.perf_counter()
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
         # what is recalled for some rows, the pipeline may drop before it comes to later ones
-        for at in range(0, len(rows), HELD_IMAGES):
-            part = rows[at : at + HELD_IMAGES]
+        for first in range(0, len(rows), HELD_IMAGES):
+            part = rows[first : first + HELD_IMAGES]
             self._recall(part)
             pairs = [self._pair(row) for row in part]
-            found += self.predictor.predict_pairs(pairs, known=self._known)
+            predictions += self.predictor.predict_pairs(pairs, known=self._memo)
         self._metrics.stage(self.name, "score", time.perf_counter() - start)
-        self._metrics.scored(self.name, found)
+        self._metrics.scored(self.name, predictions)
         if self.drift is not None:
-            self.drift.add((one.logit, len(one.text)) for one in found if one.logit is not None)
-        return found
+            logits = [(row.logit, len(row.text)) for row in predictions if row.logit is not None]
+            self.drift.add(logits)
+        return predictions
 
     def _pair(self, row: Mapping[str, Any]) -> Pair:
         value = None if self.predictor.slices is None else row["slice_value"]
@@ -230,26 +232,26 @@ class Served:
 
     def _recall(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Note again what was remembered when these rows came, and may have been dropped since."""
-        images = self._known.images
+        images = self._memo.images
         for row in rows:
             image = row["image"]
             if isinstance(image, RememberedImage) and image.digest not in images.values:
                 images.add(image.digest, image.embedding)
 
-    def _answer(self, one: Prediction) -> Answer:
+    def _answer(self, prediction: Prediction) -> Answer:
         return Answer(
-            similarity_score=one.similarity_score,
-            threshold=one.threshold,
-            is_match=one.is_match,
-            prediction=one.prediction,
-            status=one.status,
+            similarity_score=prediction.similarity_score,
+            threshold=prediction.threshold,
+            is_match=prediction.is_match,
+            prediction=prediction.prediction,
+            status=prediction.status,
             model_id=self.model_id,
         )
 
     def facts(self) -> ModelFacts:
         """Return the facts for /v1/model."""
         engine = self.predictor.engine
-        # of a bundle; of a checkpoint
+        # a bundle has a manifest, a checkpoint its meta
         manifest = getattr(engine, "manifest", None)
         meta = getattr(engine, "meta", None)
         written = {} if manifest is None else {"written_by": manifest.mismatch_version}
@@ -269,18 +271,18 @@ class Served:
 
 
 class Models:
-    """All of a service, by name."""
+    """All models of a service, by name."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, given: Mapping[str, Predictor]
+        self, settings: Settings, metrics: Metrics, preloaded: Mapping[str, Predictor]
     ) -> None:
-        """Take `given`, models that are loaded already, until they are loaded again."""
+        """Take `preloaded`, models that are used until they are loaded again."""
         self._settings = settings
         self._metrics = metrics
-        self._given = given
+        self._preloaded = preloaded
         self._served: dict[str, Served] = {}
         self._loading = asyncio.Lock()
-        self._retiring = set[asyncio.Task[None]]()  # of models that others have replaced
+        self._retiring = set[asyncio.Task[None]]()  # models that others have replaced
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())
@@ -289,16 +291,16 @@ class Models:
         """Return the model of that name, by default the first; InputError for a name that there
         isn't.
         """
-        found = self._served.get(name or DEFAULT)
-        if found is None:
+        served = self._served.get(name or DEFAULT)
+        if served is None:
             raise InputError(
                 f"there is no model {str(name)[:80]!r}; {', '.join(self._served)} are there"
             )
-        return found
+        return served
 
     @property
     def names(self) -> list[ModelName]:
-        return [ModelName(name=one.name, model_id=one.model_id) for one in self]
+        return [ModelName(name=served.name, model_id=served.model_id) for served in self]
 
     def busy(
         self, queue: Queue, client: str, reading: Mapping[str, int]
@@ -307,12 +309,12 @@ class Models:
         (`reading`) of each client. None where one would.
         """
         error = None
-        for one in self:
+        for served in self:
             try:
                 if queue == "pairs":
-                    one.batcher.check(client=client, reading=reading)
+                    served.batcher.check(client=client, reading=reading)
                 else:
-                    one.check_explanation(client, reading)
+                    served.check_explanation(client, reading)
             except (FullError, ClosedError) as raised:
                 error = raised
             else:
@@ -329,26 +331,26 @@ class Models:
         """
         async with self._loading:
             await self._retired()
-            found = {
+            predictors = {
                 name: await asyncio.to_thread(self._open, name, path)
                 for name, path in self._settings.named.items()
             }
             fresh = {
                 name: Served(name, predictor, self._settings, self._metrics)
-                for name, predictor in found.items()
+                for name, predictor in predictors.items()
             }
-            self._given = {}
+            self._preloaded = {}
             before = self._served
             changed = [
                 name
-                for name, one in fresh.items()
-                if name not in before or before[name].model_id != one.model_id
+                for name, served in fresh.items()
+                if name not in before or before[name].model_id != served.model_id
             ]
-            for one in fresh.values():
-                one.batcher.start()
+            for served in fresh.values():
+                served.batcher.start()
             self._served = fresh
-            for one in before.values():
-                task = asyncio.get_running_loop().create_task(one.retire())
+            for served in before.values():
+                task = asyncio.get_running_loop().create_task(served.retire())
                 self._retiring.add(task)
                 task.add_done_callback(self._retiring.discard)
             return changed
@@ -359,40 +361,40 @@ class Models:
             await asyncio.wait(self._retiring)
 
     def _open(self, name: str, path: str) -> Predictor:
-        if name in self._given:
-            return self._given[name]
+        if name in self._preloaded:
+            return self._preloaded[name]
         return load(path, self._settings.provider, self._settings.threads)
 
     async def close(self) -> None:
         """Finish what waits."""
-        await asyncio.gather(*(one.close() for one in self))
+        await asyncio.gather(*(served.close() for served in self))
         await self._retired()
 
     def drifts(self) -> list[tuple[str, str, float]]:
         """Return model, what has drifted or not, and its index, of each."""
         return [
-            (one.name, what, index)
-            for one in self
-            if one.drift is not None
-            for what, index in one.drift.indices().items()
+            (served.name, what, index)
+            for served in self
+            if served.drift is not None
+            for what, index in served.drift.indices().items()
         ]
 
 
 def _model_id(predictor: Predictor) -> str:
     """Return the id of weights and score: hex, 16 digits."""
     score = replace(predictor.score, reference=None, earlier=())  # these change no answer
-    said = json.dumps(
+    identity = json.dumps(
         [predictor.engine.fingerprint, asdict(score), predictor.threshold], sort_keys=True
     )
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _explanation(found: Explanation, model_id: str) -> ExplanationAnswer:
-    plain = found.to_dict()
+def _explanation(explanation: Explanation, model_id: str) -> ExplanationAnswer:
+    plain = explanation.to_dict()
     picture = None
-    if found.picture is not None:
-        held = io.BytesIO()
-        Image.fromarray(found.picture).save(held, "PNG")
-        picture = base64.b64encode(held.getvalue()).decode()
+    if explanation.picture is not None:
+        file = io.BytesIO()
+        Image.fromarray(explanation.picture).save(file, "PNG")
+        picture = base64.b64encode(file.getvalue()).decode()
     fields = {name: plain[name] for name in ExplanationAnswer.model_fields if name in plain}
     return ExplanationAnswer(**fields | {"model_id": model_id, "picture": picture})

@@ -1,4 +1,4 @@
-"""The page of the service at `/`: a fixed list of files beside this module, with headers that let
+"""The page of the service at `/`: a fixed list of files next to this module, with headers that let
 it reach no other host.
 """
 

@@ -56,8 +56,8 @@ LONGEST = 500  # characters of a sentence, which may hold what was sent
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Make the answer."""
-    said = detail if len(detail) <= LONGEST else detail[: LONGEST - 1] + "…"
-    document = Problem(title=TITLES.get(status, "Error"), status=status, detail=said)
+    sentence = detail if len(detail) <= LONGEST else detail[: LONGEST - 1] + "…"
+    document = Problem(title=TITLES.get(status, "Error"), status=status, detail=sentence)
     return JSONResponse(document.model_dump(), status, headers, media_type=MEDIA_TYPE)
 
 

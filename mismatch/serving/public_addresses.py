@@ -15,7 +15,7 @@ NAT64 = ip_network("64:ff9b::/96")  # its last 32 bits are an IPv4 address (RFC 
 REFUSED = (
     ip_network("2001::/32"),  # Teredo: through a tunnel, to an IPv4 address that it holds
     ip_network("2002::/16"),  # 6to4, likewise
-    ip_network("3fff::/20"),  # for examples (RFC 9637)
+    ip_network("3fff::/20"),  # examples (RFC 9637)
 )
 
 

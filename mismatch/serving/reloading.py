@@ -16,7 +16,7 @@ from mismatch.serving.telemetry import log
 
 __all__ = ["Reloading"]
 
-FAILED = "a model could not be loaded anew; all stay as they are"
+FAILED = "a model could not be loaded again; all stay as they are"
 Loading = asyncio.Task[list[str]]
 
 
@@ -78,10 +78,10 @@ class Reloading:
             changed = await self._models.load()
         except MismatchError as error:
             log.error({"message": FAILED, "error": str(error)})
-            words = "a model could not be loaded anew, the log says why; all stay as they are"
+            words = "a model could not be loaded again, the log says why; all stay as they are"
             raise HTTPException(500, words) from None
-        models = {one.name: one.model_id for one in self._models}
-        log.info({"message": "loaded anew", "models": models, "changed": changed})
+        models = {served.name: served.model_id for served in self._models}
+        log.info({"message": "loaded again", "models": models, "changed": changed})
         return changed
 
 

@@ -44,7 +44,7 @@ __all__ = ["Service"]
 
 FORM_FIELDS = ("image", "text", "slice_value", "model")
 SHORT = 500  # characters, up to which a text is tokenized on the event loop
-MAX_PIECES = 128  # of a text that is scored in pieces: a second of CLIP's text tower
+MAX_PIECES = 128  # pieces of a text that is scored: a second of CLIP's text tower
 T = TypeVar("T")
 Q = TypeVar("Q", bound=BaseModel)
 
@@ -52,18 +52,18 @@ Q = TypeVar("Q", bound=BaseModel)
 class Service:
     """Models, and how requests reach them."""
 
-    def __init__(self, settings: Settings, given: Mapping[str, Predictor]) -> None:
+    def __init__(self, settings: Settings, preloaded: Mapping[str, Predictor]) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.ready = False
-        self.models = Models(settings, self.metrics, given)
+        self.models = Models(settings, self.metrics, preloaded)
         self.reload = Reloading(self.models)
         self._decoder = ImageDecoder(settings)
         fetch = Fetcher(
             settings.fetch,
             settings.fetch_networks,
             seconds=settings.fetch_seconds,
-            most=settings.max_image,
+            max_bytes=settings.max_image,
         )
         self._fetch = FairFetcher(fetch, settings.max_body)
         # One is tokenized at a time: it can take 0.1 s, and bodies wait for the same threads. More
@@ -75,13 +75,13 @@ class Service:
             "mismatch_queue_pairs",
             "Pairs that wait.",
             ["model"],
-            lambda: (([one.name], one.batcher.waiting) for one in self.models),
+            lambda: (([served.name], served.batcher.waiting) for served in self.models),
         )
         watch(
             "mismatch_model_info",
             "1 for each model.",
             ["model", "model_id"],
-            lambda: (([one.name, one.model_id], 1) for one in self.models),
+            lambda: (([served.name, served.model_id], 1) for served in self.models),
         )
         watch(
             "mismatch_drift_psi",
@@ -92,8 +92,8 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Load the models before the first request, load them anew at SIGHUP, and finish what waits
-        before the end.
+        """Load the models before the first request, again at SIGHUP, and finish what waits before
+        the end.
         """
         await self.models.load()
         self.ready = True
@@ -112,11 +112,11 @@ class Service:
         warnings = [
             f"model {name}: {'scores' if of == 'score' else 'lengths of texts'} are distributed"
             f" otherwise than the rows of its export (index {index:.2f}, {limit:g} is the limit);"
-            " look at a sample, and evaluate it anew"
+            " look at a sample, and evaluate it again"
             for name, of, index in drifts
             if index >= limit
         ]
-        waiting = sum(one.batcher.waiting for one in self.models)
+        waiting = sum(served.batcher.waiting for served in self.models)
         return {
             "ready": self.ready,
             "waiting": waiting,
@@ -312,11 +312,11 @@ class Service:
 
     async def _from_base64(self, text: str) -> bytes:
         """Decode base64, on a thread where it would hold up the event loop."""
-        most = self.settings.max_image
+        max_bytes = self.settings.max_image
         return (
-            from_base64(text, most=most)
+            from_base64(text, max_bytes=max_bytes)
             if len(text) < LARGE
-            else await asyncio.to_thread(from_base64, text, most=most)
+            else await asyncio.to_thread(from_base64, text, max_bytes=max_bytes)
         )
 
     async def _fetched(self, url: str) -> bytes:
@@ -342,10 +342,10 @@ class Service:
             ("image", question.images | question.image_urls),
             ("text", question.texts),
         )
-        for kind, known in kinds:
+        for kind, sent in kinds:
             for number, pair in enumerate(question.pairs):
                 name = pair.image if kind == "image" else pair.text
-                if name not in known:
+                if name not in sent:
                     raise InputError(
                         f"pair {number} names the {kind} {name[:80]!r}, which is not among those"
                         " sent"

@@ -196,7 +196,7 @@ def _shown(value: object) -> str:
 
 def allowed(schema: Mapping[str, Any]) -> str:
     """Return what a setting may be, in words, from its JSON Schema."""
-    if "anyOf" in schema:  # or null
+    if "anyOf" in schema:  # the other one is null
         schema = schema["anyOf"][0]
     if "enum" in schema:
         return f"one of {', '.join(schema['enum'])}"

@@ -38,7 +38,7 @@ LEVELS = {
 
 
 class Metrics:
-    """Of one service: its own registry, so that two in one process don't mix."""
+    """The figures of one service, in a registry of their own: two in one process don't mix."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -101,13 +101,15 @@ class Metrics:
         """Count pairs that are taken from the queue."""
         self._batches.labels(model).observe(size)
 
-    def scored(self, model: str, found: Sequence[Prediction]) -> None:
+    def scored(self, model: str, predictions: Sequence[Prediction]) -> None:
         """Count a batch that is scored."""
-        for one in found:
-            if one.similarity_score is None:
+        for prediction in predictions:
+            if prediction.similarity_score is None:
                 self._unscored.labels(model).inc()
             else:
-                self._scores.labels(model, one.prediction).observe(one.similarity_score)
+                self._scores.labels(model, prediction.prediction).observe(
+                    prediction.similarity_score
+                )
 
     def watch(self, name: str, words: str, labels: Sequence[str], read: Readings) -> None:
         """Add a figure that is read whenever somebody asks: labels and value of each."""
@@ -142,11 +144,11 @@ class _Lines(logging.Formatter):
     """A record as a line of JSON; what was logged as a mapping, with its own keys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
+        fields = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-        } | said
+        } | fields
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
@@ -155,8 +157,8 @@ class _Lines(logging.Formatter):
 def log_as_json(stream: Any = None) -> LogWriter:
     """Write the service's own log, and what uvicorn has to say, as lines of JSON.
 
-    Not each flaw of each broken form, which its sender is told of. `stream`: by default standard
-    error.
+    Not each flaw of each broken form: its sender receives the problem. `stream`: by default
+    standard error.
     """
     writer = LogWriter(sys.stderr if stream is None else stream)
     writer.setFormatter(_Lines())
@@ -172,11 +174,11 @@ def log_as_json(stream: Any = None) -> LogWriter:
 def logged_as_json() -> Iterator[LogWriter]:
     """Do as `log_as_json` until the block ends; the loggers are then as they were."""
     loggers = [logging.getLogger(name) for name in LEVELS]
-    before = [(one.handlers[:], one.level, one.propagate) for one in loggers]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     try:
         yield log_as_json()
     finally:
-        for one, (handlers, level, propagates) in zip(loggers, before, strict=True):
-            one.handlers[:] = handlers
-            one.setLevel(level)
-            one.propagate = propagates
+        for logger, (handlers, level, propagates) in zip(loggers, before, strict=True):
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
+            logger.propagate = propagates

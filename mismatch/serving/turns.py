@@ -18,7 +18,7 @@ OVERBOOKED = 2  # times the limit, up to which a client of which nothing waits y
 
 
 class Turns:
-    """For one event loop; `async with turns.turn(client)` waits until it is this work's turn."""
+    """Turns in one event loop; `async with turns.turn(client)` waits until the client has one."""
 
     def __init__(self, limit: int, what: str) -> None:
         """Take `limit`: how many may wait, half of them of one client; `what`: their name in
@@ -78,10 +78,10 @@ class Turns:
         `reading`: how many of each client will be here before it.
         """
         at_once = 0 if self._running else 1  # begins as soon as it is here
-        own = len(self._waiting.get(client, ())) + reading.get(client, 0) - at_once
+        client_total = len(self._waiting.get(client, ())) + reading.get(client, 0) - at_once
         total = self.waiting + sum(reading.values()) - at_once
-        if own > 0:
-            is_full = total >= self._limit or own >= self._limit_of_client
+        if client_total > 0:
+            is_full = total >= self._limit or client_total >= self._limit_of_client
         else:
             is_full = total >= OVERBOOKED * self._limit
         if is_full:

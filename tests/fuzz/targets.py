@@ -182,7 +182,7 @@ def read_image(data: bytes) -> None:
         assert np.isfinite(Preprocessor(SPEC)(data)).all()
     with one_line():
         Preprocessor(SPEC).local_picture(data, limits=ImageLimits(SERVED, 10**6))
-    from_base64(data.decode("latin-1"), most=2**16)
+    from_base64(data.decode("latin-1"), max_bytes=2**16)
 
 
 def tokenizer_json() -> str:

@@ -173,7 +173,7 @@ def test_hosts_that_it_answers_to_come_from_options_or_the_environment(
 ) -> None:
     seen: list[Any] = []
 
-    def create_app(settings: Any, given: Any) -> None:
+    def create_app(settings: Any, preloaded: Any) -> None:
         seen.append(settings.hosts)
         sys.exit(3)
 
@@ -280,12 +280,12 @@ main(["serve", "--model", {model!r}, "--port", "0"])
 """
 
 
-def test_a_hangup_while_models_load_loads_them_anew_afterwards() -> None:
+def test_a_hangup_while_models_load_loads_them_again_afterwards() -> None:
     code = SLOW.format(model=str(BUNDLE))
     with started([sys.executable, "-c", code]) as process:
         announced(process)
         line = process.stderr.readline() if process.stderr else ""
-        assert json.loads(line)["message"] == "loaded anew"
+        assert json.loads(line)["message"] == "loaded again"
         process.terminate()
         assert process.wait(60) == 143
 

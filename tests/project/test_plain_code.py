@@ -32,6 +32,7 @@ PACKAGES_WITH_PLAIN_NAMES = (
     "reports",
     "runtime",
     "scale",
+    "serving",
     "testing",
     "training",
 )

@@ -138,7 +138,7 @@ def test_a_cell_that_is_made_harmless_is_no_formula_and_reads_back(cell: str) ->
 @quick
 @given(some.binary(max_size=200))
 def test_base64_reads_back(data: bytes) -> None:
-    assert from_base64(base64.b64encode(data).decode(), most=200) == data
+    assert from_base64(base64.b64encode(data).decode(), max_bytes=200) == data
 
 
 @quick

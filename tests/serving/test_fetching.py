@@ -115,7 +115,7 @@ def fetcher(port: int, networks: Any = LOOPBACK, **options: Any) -> Fetcher:
     return Fetcher(
         [f"localhost:{port}", f"*.local.test:{port}"],
         networks,
-        **{"seconds": 5.0, "most": 1000} | options,
+        **{"seconds": 5.0, "max_bytes": 1000} | options,
     )
 
 
@@ -228,7 +228,7 @@ def test_no_host_takes_all_threads_under_whichever_name() -> None:
 
     async def work() -> None:
         budget = Budget(10**6, 10**6)
-        fetch = FairFetcher(Slow(["*.slow.test", "quick.test"], seconds=5, most=10), 10**6)
+        fetch = FairFetcher(Slow(["*.slow.test", "quick.test"], seconds=5, max_bytes=10), 10**6)
 
         async def ask(client: int, url: str) -> bytes:
             with budget.account(f"client {client}"):
@@ -309,7 +309,7 @@ def test_private_networks_are_refused_whatever_their_name(port: int) -> None:
     ):
         host = address.strip("[]")
         with pytest.raises(ImageError, match="network from which nothing is fetched"):
-            Fetcher([host], seconds=1, most=10)(f"http://{address}/")
+            Fetcher([host], seconds=1, max_bytes=10)(f"http://{address}/")
 
 
 @pytest.mark.parametrize(

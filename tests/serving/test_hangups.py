@@ -1,4 +1,4 @@
-"""mismatch.serving.hangups: SIGHUP before anybody can load models anew."""
+"""mismatch.serving.hangups: SIGHUP before anybody can load models again."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """mismatch.serving.models: several models, what is encoded once, explanations, drift, and loading
-anew.
+again.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ ROUTES: dict[str, Any] = {
 def test_requests_that_are_being_read_are_finished_by_the_model_that_they_have(
     colour_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Models are loaded anew meanwhile, and a third time only when the first ones are closed."""
+    """Models are loaded again meanwhile, and a third time only when the first ones are closed."""
     go = threading.Event()
     began = threading.Semaphore(0)
     real = ImageDecoder._decoded

@@ -7,7 +7,7 @@ import {figure} from "./result.js";
 import {askTokensWith, call} from "./service.js";
 
 const TABS = ["pair", "batch"];
-const ROOM = 2 ** 16;  // bytes of a request beside its image
+const ROOM = 2 ** 16;  // bytes of a request next to its image
 
 let facts = null, model = "";
 const served = () => ({facts, model});
@@ -41,7 +41,7 @@ for (const [number, name] of TABS.entries()) {
     by(`${TABS[to]}-tab`).focus();
   });
 }
-for (const kind of ["dragover", "drop"]) document.addEventListener(kind, event => event.preventDefault());  // a file dropped beside a zone would replace the page
+for (const kind of ["dragover", "drop"]) document.addEventListener(kind, event => event.preventDefault());  // a file dropped next to a zone would replace the page
 
 askTokensWith(wrong => {
   const dialog = by("token-dialog");

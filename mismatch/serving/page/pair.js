@@ -36,7 +36,7 @@ export function pairTab(served) {
     return taking;
   }
 
-  /** Show an image; no answer of an earlier one stays beside it. */
+  /** Show an image; no answer of an earlier one stays next to it. */
   async function show(blob, name) {
     tell(by("pair-problem"), "");
     const limits = served().facts?.limits;

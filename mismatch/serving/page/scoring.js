@@ -14,7 +14,7 @@ export const failed = reason => ({similarity_score: null, threshold: null, predi
 
 /**
  * Give each of `rows` ({image: path, text, slice, damage, answer}) its `answer`, those that have one left alone.
- * `find(path)` gives {path, open}; `done(rows)` is told of each that is finished; rejects with the abort's reason, or a Problem that ends it all.
+ * `find(path)` gives {path, open}; `done(rows)` receives each that is finished; rejects with the abort's reason, or a Problem that ends it all.
  */
 export async function scoreRows(rows, {limits, find, model, signal, done, busy}) {
   const waiting = [];

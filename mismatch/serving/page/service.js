@@ -13,13 +13,13 @@ export class Problem extends Error {
 }
 
 let token = sessionStorage.getItem(KEPT) ?? "";
-let asking = null;  // one question for a token at a time, whoever waits for it
+let asking = null;  // one question for a token at a time, for anyone who waits for it
 let questioner = async () => "";
 
 /** `ask(wrong)` gives a token, or "" where the user has none; `wrong`: the one so far was refused. */
 export function askTokensWith(ask) { questioner = ask; }
 
-/** JSON of GET, or of POST where there is a `body` (an object, or JSON as a string). `busy(seconds)` is told of each wait. */
+/** JSON of GET, or of POST where there is a `body` (an object, or JSON as a string). `busy(seconds)` receives each wait. */
 export async function call(path, {body, signal, busy = () => {}} = {}) {
   for (let waits = 0; ; ) {
     const sent = token;

@@ -15,7 +15,7 @@ const LATER = "not checked yet";
 export function resultsTable(look) {
   let rows = [], find = null, sheet = null;
   let decision = "all", page = 0;
-  let drawn = new Map();  // row → {answer, element, url}: rows on this page are made anew only when their answer is another one
+  let drawn = new Map();  // row → {answer, element, url}: rows on this page are made again only when their answer is another one
 
   by("search").addEventListener("input", () => turn(0));
   by("order").addEventListener("change", () => turn(0));
