@@ -55,13 +55,13 @@ def write_plugin(family: str, folder: Path) -> list[Path]:
     """Write the files to `folder`, which has to be new or empty; return their paths. InputError for
     the name of a family that is installed.
     """
-    files = plugin_files(family)
     taken = families().get(family)
     if taken is not None:
         raise InputError(
             f"the family {family!r} is there already, from {taken.distribution}; choose another"
             " name"
         )
+    files = plugin_files(family)
     refuse_model_folder(folder, "`folder`")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not an empty folder; choose another one")
