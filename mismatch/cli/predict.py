@@ -83,10 +83,10 @@ def command(
         _predict_pair(model, pair, slice_value, options)
         return
     check_rows(slice_value)
-    from mismatch.jobs.predict_file import predict_file, summary_line
+    from mismatch.jobs.predict_file import predict_file
 
     result = predict_file(model, rows, output, **options)
-    echo_lines([summary_line(result, options["top"]), *result.notes], err=True)
+    echo_lines(result.summary(), err=True)
 
 
 def _check(output: str, options: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.slice_use import SliceUse
 from mismatch.specs import LongText, ReviewBand
 
-__all__ = ["PredictFileResult", "predict_file", "summary_line"]
+__all__ = ["PredictFileResult", "predict_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class PredictFileResult(Result):
     `written`: rows of the output: all, or with `top` so many.
     `long_texts`: texts that were longer than the model's context.
     `parts`: files in a folder; None where the output is one file.
+    `top`: how many rows were asked for, those of the lowest scores; None for all.
     `notes`: sentences: images without a title, how long texts were scored.
     """
 
@@ -63,6 +64,22 @@ class PredictFileResult(Result):
     long_texts: int
     parts: int | None
     notes: tuple[str, ...]
+    top: int | None = None
+
+    def summary(self) -> list[str]:
+        """Return the lines of the command: `1,176 rows scored → scores.csv; 24 could not be: see
+        their status`, then the notes.
+        """
+        line = f"{self.scored:,} rows scored"
+        if self.top is not None:
+            line += f", the {self.written:,} lowest"
+        if self.output != STDOUT:
+            line += f" → {self.output}"
+        if self.parts is not None:
+            line += f", {self.parts:,} parts"
+        if self.failed:
+            line += f"; {self.failed:,} could not be: see their status"
+        return [line, *self.notes]
 
 
 @dataclass(frozen=True)
@@ -143,24 +160,10 @@ def predict_file(
         else:
             result = _predict_on_ray(model, source, output, settings, cluster)
     if result.failed and not result.scored:
-        for line in (summary_line(result, order.top), *result.notes):
+        for line in result.summary():
             logger.info(line)
         raise all_rows_failed(source, result.failed)
     return result
-
-
-def summary_line(result: PredictFileResult, top: int | None = None) -> str:
-    """Return `1,176 rows scored → scores.csv; 24 could not be: see their status`."""
-    line = f"{result.scored:,} rows scored"
-    if top is not None:
-        line += f", the {result.written:,} lowest"
-    if result.output != STDOUT:
-        line += f" → {result.output}"
-    if result.parts is not None:
-        line += f", {result.parts:,} parts"
-    if result.failed:
-        line += f"; {result.failed:,} could not be: see their status"
-    return line
 
 
 def _check_engine(engine: str, order: Order, cluster: Cluster, *, safe_csv: bool) -> None:
@@ -214,6 +217,7 @@ def _predict(
         long_texts=counts.long_texts,
         parts=None,
         notes=(*source.notes(), *([long_texts] if long_texts else [])),
+        top=order.top,
     )
 
 

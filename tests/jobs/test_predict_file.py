@@ -13,7 +13,6 @@ import pytest
 
 import mismatch
 from mismatch.errors import InputError
-from mismatch.jobs.predict_file import summary_line
 from mismatch.runtime.predictor import Predictor
 from tests.support.processes import command_line
 
@@ -47,7 +46,7 @@ def test_a_path_mappings_and_a_frame_give_the_same(
     assert (found.rows, found.scored, found.failed, found.written) == (4, 3, 1, 4)
     assert (found.output, found.parts, found.long_texts, found.notes) == ("path.csv", None, 0, ())
     assert found.to_dict()["scored"] == 3
-    assert summary_line(found) == "3 rows scored → path.csv; 1 could not be: see their status"
+    assert found.summary()[0] == "3 rows scored → path.csv; 1 could not be: see their status"
     for name, rows in {"frame": pandas.DataFrame(ROWS), "generator": iter(ROWS)}.items():
         again = mismatch.predict_file(model, rows, Path(f"{name}.csv"), keep_columns=True)
         assert again.rows == 4
