@@ -266,8 +266,11 @@ def choose_again(stored: Threshold, labels: ArrayLike, scores: ArrayLike) -> Thr
     the first choice, and for one that was given by hand.
     """
     if stored.objective.startswith(MISSED):
-        share, confidence = _missed_parts(stored.objective)
-        return limit_missed(labels, scores, float(share), float(confidence))
+        try:
+            share, confidence = map(float, _missed_parts(stored.objective))
+        except ValueError:
+            raise InputError(f"its objective {stored.objective!r} can't be read") from None
+        return limit_missed(labels, scores, share, confidence)
     return choose_threshold(labels, scores, stored.objective)
 
 

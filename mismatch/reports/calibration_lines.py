@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["calibration_lines"]
 
 ENOUGH = 500  # rows, below which it says how far to trust it
+FLAT = 0.1  # between the least and the largest probability, below which a score says little
 
 
 def calibration_lines(result: CalibrationResult) -> list[str]:
@@ -49,6 +50,12 @@ def calibration_lines(result: CalibrationResult) -> list[str]:
     lines += figure_lines(
         values, {name: figure.interval for name, figure in result.figures.items()}
     )
+    probabilities = [point.probability for point in result.points]
+    if (spread := max(probabilities) - min(probabilities)) < FLAT:
+        lines.append(
+            f"the probabilities hardly differ (by {spread:.4f}): on these rows the model's scores"
+            " tell next to nothing of matches and mismatches; check the labels, or train it"
+        )
     if result.rows < ENOUGH:
         times = (ENOUGH / result.rows) ** 0.5
         lines.append(

@@ -11,18 +11,20 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from starlette.exceptions import HTTPException
+
 import mismatch
 from mismatch.errors import ImageError
-from mismatch.serving.budget import UNKNOWN, current_account
+from mismatch.serving.budget import UNKNOWN, Account, current_account
 from mismatch.serving.fetch_turns import FETCHES, FetchTurns
 from mismatch.serving.public_addresses import is_public, without_mapping
 
-__all__ = ["FairFetcher", "Fetcher"]
+__all__ = ["Arrived", "FairFetcher", "Fetcher", "ignored"]
 
 LONGEST = 2000  # characters of an address, also of one that another leads to
 LONGEST_HOST = 253  # characters, as in the DNS
@@ -35,6 +37,11 @@ MOVED = (301, 302, 303, 307, 308)
 PIECE = 65_536  # bytes
 PORTS = {"http": 80, "https": 443}
 Address = IPv4Address | IPv6Address
+Arrived = Callable[[int], object]  # is given the bytes of each piece
+
+
+def ignored(size: int) -> None:
+    """Take no note of a piece."""
 
 
 class Fetcher:
@@ -56,12 +63,15 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._networks = [ip_network(network) for network in networks]
 
-    def __call__(self, url: str) -> bytes:
-        """Return the bytes; ImageError that says why not, and nothing of what the host answered."""
+    def __call__(self, url: str, arrived: Arrived = ignored) -> bytes:
+        """Return the bytes; ImageError that says why not, and nothing of what the host answered.
+
+        `arrived` is called with the bytes of each piece; what it raises ends the fetch.
+        """
         until = time.monotonic() + self._seconds
         parts = self._checked(url)
         for _ in range(REDIRECTS + 1):
-            data_or_location = self._get(parts, until)
+            data_or_location = self._get(parts, until, arrived)
             if isinstance(data_or_location, bytes):
                 return data_or_location
             url = _joined(url, data_or_location)
@@ -107,13 +117,14 @@ class Fetcher:
             return ""
         return next(allowed for allowed in self._hosts if _covers(allowed, named))
 
-    def _address(self, host: str, port: int) -> str:
+    def _address(self, host: str, port: int, until: float) -> str:
         """Return where the name leads; ImageError where any of its addresses is not allowed."""
         try:
-            addresses = {
-                ip_address(entry[4][0])
-                for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            }
+            addresses = set(map(ip_address, _resolved(host, port, until)))
+        except TimeoutError:
+            raise ImageError(
+                f"the image's host {host[:100]!r} was not found within {self._seconds:g} seconds"
+            ) from None
         except (OSError, ValueError, UnicodeError):
             raise ImageError(f"the image's host {host[:100]!r} is not known") from None
         if not addresses or not all(self._allowed(address) for address in addresses):
@@ -126,12 +137,16 @@ class Fetcher:
         real = without_mapping(address)
         return is_public(real) or any(real in network for network in self._networks)
 
-    def _get(self, parts: SplitResult, until: float) -> bytes | str:
+    def _get(self, parts: SplitResult, until: float, arrived: Arrived) -> bytes | str:
         """Return the body, or where it leads on."""
         host = str(parts.hostname)
         port = parts.port or PORTS[parts.scheme]
         connection = _Pinned(
-            host, port, self._address(host, port), secure=parts.scheme == "https", until=until
+            host,
+            port,
+            self._address(host, port, until),
+            secure=parts.scheme == "https",
+            until=until,
         )
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
@@ -150,7 +165,7 @@ class Fetcher:
                         return response.headers.get("location") or ""
                     if response.status != 200:
                         raise ImageError(f"the image's host answered {response.status}")
-                    data = self._body(response)
+                    data = self._body(response, arrived)
                 # cut off; without a length, what came would look whole
                 if time.monotonic() >= until:
                     raise TimeoutError
@@ -167,7 +182,7 @@ class Fetcher:
         finally:
             connection.close()
 
-    def _body(self, response: http.client.HTTPResponse) -> bytes:
+    def _body(self, response: http.client.HTTPResponse, arrived: Arrived) -> bytes:
         pieces = []
         size = 0
         while piece := response.read(PIECE):
@@ -177,6 +192,7 @@ class Fetcher:
                 raise ImageError(
                     f"the image has more than {self._max_bytes:,} bytes; send a smaller file"
                 )
+            arrived(len(piece))
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
         return b"".join(pieces)
@@ -185,11 +201,11 @@ class Fetcher:
 class FairFetcher:
     """Fetches for many clients at a time, of which none can take all threads, nor can a host.
 
-    What was fetched counts as held by the request that it is for, and one request gets at most
+    Each piece that comes counts as held by the request that it is for, and one request gets at most
     `max_bytes` in all.
     """
 
-    def __init__(self, fetch: Callable[[str], bytes], max_bytes: int) -> None:
+    def __init__(self, fetch: Callable[[str, Arrived], bytes], max_bytes: int) -> None:
         self._fetch = fetch
         self._max_bytes = max_bytes
         self._threads = ThreadPoolExecutor(FETCHES, thread_name_prefix="mismatch-fetching")
@@ -203,24 +219,22 @@ class FairFetcher:
         await self._turns.take(client, host)
         if account is not None and account.fetched > self._max_bytes:
             self._turns.give_back(client, host)
-            raise ImageError(self._too_much())
-        data = await self._run(url, client, host)
-        if account is not None:
-            account.fetched += len(data)
-            if account.fetched > self._max_bytes:
-                raise ImageError(self._too_much())
-            account.take(len(data))
+            raise _too_much(self._max_bytes)
+        count = _Count(account, self._max_bytes)
+        data = await self._run(url, client, host, count)
+        if count.problem is not None:
+            raise count.problem
         return data
 
     async def close(self) -> None:
         """Wait for what is being fetched, and take nothing more."""
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def _run(self, url: str, client: str, host: str) -> bytes:
+    async def _run(self, url: str, client: str, host: str, count: _Count) -> bytes:
         """Fetch in a thread; the turn ends with the thread, also where nobody waits any more."""
         loop = asyncio.get_running_loop()
         try:
-            running = self._threads.submit(self._fetch, url)
+            running = self._threads.submit(self._fetch, url, count.arrived)
         except RuntimeError:  # closed
             self._turns.give_back(client, host)
             raise
@@ -232,10 +246,40 @@ class FairFetcher:
         running.add_done_callback(ended)
         return await asyncio.wrap_future(running)
 
-    def _too_much(self) -> str:
-        return (
-            f"the images of one request have more than {self._max_bytes:,} bytes; send fewer pairs"
-        )
+
+class _Count:
+    """The bytes of one fetch, noted by the event loop while a thread receives them."""
+
+    def __init__(self, account: Account | None, max_bytes: int) -> None:
+        self.problem: Exception | None = None  # why no more may come
+        self._account = account
+        self._max_bytes = max_bytes
+        self._loop = asyncio.get_running_loop()
+
+    def arrived(self, size: int) -> None:
+        """Note `size` bytes more, from any thread. Raises what ended the fetch meanwhile."""
+        if self.problem is not None:
+            raise self.problem
+        with suppress(RuntimeError):  # the loop has ended before
+            self._loop.call_soon_threadsafe(self._note, size)
+
+    def _note(self, size: int) -> None:
+        if self._account is None or self.problem is not None:
+            return
+        try:
+            self._account.take(size)
+        except HTTPException as error:
+            self.problem = error
+            return
+        self._account.fetched += size
+        if self._account.fetched > self._max_bytes:
+            self.problem = _too_much(self._max_bytes)
+
+
+def _too_much(max_bytes: int) -> ImageError:
+    return ImageError(
+        f"the images of one request have more than {max_bytes:,} bytes; send fewer pairs"
+    )
 
 
 def _named(parts: SplitResult) -> str:
@@ -265,6 +309,25 @@ def _joined(url: str, location: str) -> str:
         return urljoin(url, location)
     except ValueError:
         raise ImageError(NOT_UNDERSTOOD) from None
+
+
+def _resolved(host: str, port: int, until: float) -> list[str]:
+    """Return the addresses of a name; TimeoutError at `until`.
+
+    The operating system's resolver has no limit that a caller may set, so it runs in a thread of
+    its own, which is left behind where it takes longer.
+    """
+    answer: Future[list[str]] = Future()
+
+    def resolve() -> None:
+        try:
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answer.set_result([str(entry[4][0]) for entry in entries])
+        except (OSError, ValueError, UnicodeError) as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=resolve, name="mismatch-resolving", daemon=True).start()
+    return answer.result(max(0.0, until - time.monotonic()))
 
 
 class _Pinned(http.client.HTTPConnection):

@@ -15,6 +15,7 @@ from mismatch.evaluation.metrics import binary_metrics
 from mismatch.evaluation.objectives import Objective
 from mismatch.evaluation.threshold import (
     FIGURES,
+    MISSED,
     OBJECTIVES,
     choose_again,
     choose_threshold,
@@ -171,6 +172,9 @@ def test_a_threshold_is_chosen_again_for_other_scores() -> None:
         assert ((scores >= first.value) == (scores**2 >= again.value)).all()
     with pytest.raises(InputError, match="'by hand' is unknown"):
         choose_again(Threshold(0.5, "by hand", 0, ""), labels, scores)
+    broken = Threshold(0.5, f"{MISSED}some with confidence 0.9", 0, "")
+    with pytest.raises(InputError, match="can't be read"):
+        choose_again(broken, labels, scores)
 
 
 def test_missed_mismatches_are_bounded_as_often_as_it_says() -> None:

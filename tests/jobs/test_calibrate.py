@@ -254,3 +254,13 @@ def test_a_bundle_below_a_folder_with_a_colon_is_copied(
     assert result.exit_code == 0, result.output
     assert mismatch.load("calibrated").score.calibration is not None
     assert (Path("calibrated") / "image_encoder.onnx").exists()
+
+
+def test_a_model_that_tells_nothing_of_these_rows_is_said(run: Any, write_rows: Any) -> None:
+    """Labels that go against the scores: the fit is as good as flat."""
+    header, *rows = csv.reader(Path("rows.csv").read_text().splitlines())
+    against = [(image, text, 1 - int(label)) for image, text, label in rows]
+    write_rows(Path("rows.csv"), [header, *against])
+    result = run("--model", "openclip:tiny", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "the probabilities hardly differ (by 0.0" in result.stdout

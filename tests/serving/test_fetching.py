@@ -12,11 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 
 from mismatch.errors import ImageError
 from mismatch.serving.budget import Budget
 from mismatch.serving.fetch_turns import HOST_SHARE, SHARE
-from mismatch.serving.fetching import FairFetcher, Fetcher, _Pinned
+from mismatch.serving.fetching import Arrived, FairFetcher, Fetcher, _Pinned, ignored
 
 FINISHED: list[str] = []  # paths that the host has sent slowly to their end
 LOOPBACK = ("127.0.0.0/8",)
@@ -184,7 +185,7 @@ def test_no_client_takes_all_threads() -> None:
     gate = threading.Event()
     started: list[str] = []
 
-    def slow(url: str) -> bytes:
+    def slow(url: str, arrived: Arrived) -> bytes:
         started.append(url)
         if url.startswith("slow"):
             gate.wait(20)
@@ -220,7 +221,7 @@ def test_no_host_takes_all_threads_under_whichever_name() -> None:
     started: list[str] = []
 
     class Slow(Fetcher):
-        def __call__(self, url: str) -> bytes:
+        def __call__(self, url: str, arrived: Arrived = ignored) -> bytes:
             started.append(url)
             if "SLOW" in url:
                 gate.wait(20)
@@ -252,7 +253,7 @@ def test_a_thread_is_free_only_when_its_fetch_has_ended() -> None:
     gate = threading.Event()
     running: list[str] = []
 
-    def slow(url: str) -> bytes:
+    def slow(url: str, arrived: Arrived) -> bytes:
         running.append(url)
         gate.wait(20)
         return b"x"
@@ -275,9 +276,13 @@ def test_a_thread_is_free_only_when_its_fetch_has_ended() -> None:
 
 
 def test_the_images_of_one_request_are_bounded_together() -> None:
+    def fetched(url: str, arrived: Arrived) -> bytes:
+        arrived(40)
+        return b"x" * 40
+
     async def work() -> None:
         budget = Budget(1000, 100)
-        fetch = FairFetcher(lambda url: b"x" * 40, 100)
+        fetch = FairFetcher(fetched, 100)
         with budget.account("a"):
             assert len(await fetch("1")) + len(await fetch("2")) == budget.held
             with pytest.raises(ImageError, match="more than 100 bytes"):
@@ -286,6 +291,47 @@ def test_the_images_of_one_request_are_bounded_together() -> None:
         await fetch.close()
 
     asyncio.run(work())
+
+
+def test_an_image_counts_while_it_comes_and_ends_where_no_more_may() -> None:
+    """Of 8 x 40 bytes that come for two clients at a time, no more are held than all may."""
+    pieces: list[str] = []
+    gate = threading.Event()
+
+    def slow(url: str, arrived: Arrived) -> bytes:
+        for _ in range(8):
+            arrived(40)
+            pieces.append(url)
+            gate.wait(0.05)
+        return b"x" * 320
+
+    async def work() -> None:
+        budget = Budget(500, 400)
+        fetch = FairFetcher(slow, 10**6)
+
+        async def ask(client: str) -> bytes:
+            with budget.account(client):
+                return await fetch(client)
+
+        tasks = [asyncio.create_task(ask(client)) for client in "ab"]
+        await asyncio.sleep(0.2)
+        assert 0 < budget.held <= 500
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert any(isinstance(one, HTTPException) and one.status_code == 503 for one in done)
+        assert len(pieces) < 16
+        assert budget.held == 0
+        await fetch.close()
+
+    asyncio.run(work())
+
+
+def test_a_name_that_is_not_found_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: gate.wait(20) and [])
+    fetch = Fetcher(["images.test"], seconds=0.1, max_bytes=10)
+    with pytest.raises(ImageError, match=r"'images.test' was not found within 0.1 seconds"):
+        fetch("http://images.test/a.png")
+    gate.set()
 
 
 def test_private_networks_are_refused_whatever_their_name(port: int) -> None:

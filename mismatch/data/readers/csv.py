@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple, TextIO
 
 from mismatch.data.columns import COLUMNS
@@ -166,6 +166,16 @@ def _row(
     whole = len(record.fields) == len(names) and "\0" not in "".join(record.fields)
     if (
         whole
+        and len(record.lines) > 1
+        and (count := _rows_in_quotes(record, names, reading.columns.labels, delimiter))
+    ):
+        problem = (
+            f"{count} rows run together here, as a text opens with a double quote; put that text in"
+            " quotes, and write a quote inside it twice"
+        )
+        return Row(record.line, image_path, text, None, columns, problem, intact=False)
+    if (
+        whole
         and image_path.strip()
         and text.strip()
         and (label is not None or "label" not in present)
@@ -174,6 +184,31 @@ def _row(
     if damage := _damage(record.fields, len(names), delimiter):
         return Row(record.line, image_path, text, None, columns, damage, intact=False)
     return reading.row(record.line, columns, present)
+
+
+def _rows_in_quotes(
+    record: _Record, names: list[str], labels: Mapping[str, int], delimiter: str
+) -> int:
+    """Return how many lines of a record are rows by themselves, where a text that opens with a
+    quote has taken in what follows, up to the next quote at a text's end; 0 where only one is.
+
+    A line is one by its label, and by an image of the same kind of file as the record's.
+    """
+    if "image_path" not in names:
+        return 0
+    image = names.index("image_path")
+    label = names.index("label") if "label" in names else None
+    ending = PurePath(record.fields[image]).suffix.casefold()
+    count = 0
+    for line in record.lines:
+        values = line.rstrip("\r\n").split(delimiter)
+        count += (
+            len(values) == len(names)
+            and bool(ending)
+            and PurePath(values[image].strip('"')).suffix.casefold() == ending
+            and (label is None or values[label].strip().lower() in labels)
+        )
+    return count if count > 1 else 0
 
 
 def _damage(record: list[str], width: int, delimiter: str) -> str | None:

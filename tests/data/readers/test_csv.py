@@ -122,3 +122,43 @@ def test_a_row_that_can_not_be_used_keeps_what_stands_there(tmp_path: Path) -> N
         'b.jpg,"blue\nbag",1,"more, ""of it""",x',
         "c.jpg",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "count"),
+    [
+        (
+            "far.csv",
+            'image_path,text,label\na.jpg,"12 inch cable,1\nb.jpg,red,0\nc.jpg,cable 12",1\n',
+            3,
+        ),
+        ("next.csv", 'image_path,text,label\na.jpg,"12 inch,1\nc.JPG,cable 12",1\n', 2),
+        ("text-first.csv", 'text,image_path,label\n"12 inch,a.jpg,1\ncable 12",c.jpg,0\n', 2),
+        ("no-label.csv", 'image_path,text\na.jpg,"12 inch\nb.jpg,red\nc.jpg,cable 12"\n', 3),
+        ("tabs.tsv", HEAD + 'a.jpg\t"12 inch\t1\r\nb.jpg\tcable 12"\t1\r\n', 2),
+    ],
+)
+def test_rows_that_a_quote_has_taken_in_are_a_problem(
+    tmp_path: Path, name: str, content: str, count: int
+) -> None:
+    (tmp_path / name).write_text(content)
+    (row,) = read_rows(tmp_path / name, require_label="label" in content)
+    assert row.problem is not None
+    assert row.problem.startswith(f"{count} rows run together here, as a text opens with")
+    assert row.raw == content[content.index("\n") + 1 :].rstrip()  # all that it has taken in
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'image_path,text,label\na.jpg,"Nice, red\nshoes, b.jpg, good",1\n',
+        'image_path,text,label\na.jpg,"one,1\ntwo,0",1\n',
+        'text,image_path,label\n"Nice red\nshoes",c.jpg,1\n',
+        'image_path,text\na.jpg,"Nice red\nshoes, size 5, in\n\nblue"\n',
+    ],
+)
+def test_a_text_of_several_lines_is_no_problem(tmp_path: Path, content: str) -> None:
+    (tmp_path / "rows.csv").write_text(content)
+    (row,) = read_rows(tmp_path / "rows.csv", require_label="label" in content)
+    assert row.problem is None
+    assert "\n" in row.text
