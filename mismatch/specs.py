@@ -39,7 +39,7 @@ RGB = tuple[float, float, float]
 LARGEST_SIDE = 8_192  # pixels, and
 LONGEST_CONTEXT = 65_536  # tokens, beyond which a damaged or hostile file asks for gigabytes
 WIDEST = 65_536  # of embeddings and layers, likewise
-MOST_MEMBERS = 256  # of a head, likewise
+MAX_HEAD_MEMBERS = 256  # of a head, likewise
 LARGEST_LEVEL = 255  # of a channel
 
 
@@ -232,7 +232,9 @@ def _check_sizes(head: HeadSpec) -> None:
             raise InputError(
                 f"HeadSpec.{name} is {getattr(head, name)}; a width up to {WIDEST:,} is needed"
             )
-    if not 1 <= head.members <= MOST_MEMBERS:
-        raise InputError(f"HeadSpec.members is {head.members}; up to {MOST_MEMBERS} are possible")
+    if not 1 <= head.members <= MAX_HEAD_MEMBERS:
+        raise InputError(
+            f"HeadSpec.members is {head.members}; up to {MAX_HEAD_MEMBERS} are possible"
+        )
     if not 0 <= head.dropout <= 1:
         raise InputError(f"HeadSpec.dropout is {head.dropout}; a share from 0 to 1 is needed")

@@ -15,7 +15,7 @@ from mismatch.errors import InputError, MissingExtraError
 __all__ = ["LEAST_ROWS", "Telltale", "blind_image_auroc", "blind_text_auroc", "telltales"]
 
 LEAST_ROWS = 100  # the baselines say nothing of fewer
-MOST_ROWS = 50_000  # more are not looked at, as they change nothing
+MAX_BASELINE_ROWS = 50_000  # more are not looked at, as they change nothing
 LEAST_USES = 10  # a word that is named has them
 FEATURES = 2**18  # hashed words and pairs of words
 
@@ -121,8 +121,8 @@ def _cross_validated(
     random = np.random.default_rng(seed)
     rows = (
         np.arange(len(truth))
-        if len(truth) <= MOST_ROWS
-        else np.sort(random.choice(len(truth), MOST_ROWS, replace=False))
+        if len(truth) <= MAX_BASELINE_ROWS
+        else np.sort(random.choice(len(truth), MAX_BASELINE_ROWS, replace=False))
     )
     truth = truth[rows]
     if not 0 < truth.sum() < len(truth):

@@ -23,7 +23,7 @@ MIN_SLOPE = 1e-3
 FLAT = 1e-12  # spread of the logits, relative to their size, below which they are one constant
 KINDS = ("temperature", "platt", "piecewise")  # the simplest first
 FOLDS = 5
-MOST_ROWS = 50_000  # by which the kind is chosen
+MAX_ROWS_COMPARED = 50_000  # by which the kind is chosen
 # rows, in all and of each label, from which a bend is more than chance
 PIECEWISE_ROWS = 1000
 PIECEWISE_LABELS = 200
@@ -82,8 +82,8 @@ def _best(
     groups: NDArray[np.generic],
     seed: int,
 ) -> str:
-    """Choose the kind to fit, by at most `MOST_ROWS` of the rows."""
-    some = np.sort(np.random.default_rng(seed).permutation(len(truth))[:MOST_ROWS])
+    """Choose the kind to fit, by at most `MAX_ROWS_COMPARED` of the rows."""
+    some = np.sort(np.random.default_rng(seed).permutation(len(truth))[:MAX_ROWS_COMPARED])
     values = values[some]
     truth = truth[some]
     fold = grouped_folds(groups[some], FOLDS, seed)

@@ -14,7 +14,7 @@ from mismatch.evaluation.metrics import auroc, checked
 __all__ = ["Comparison", "DeLong", "McNemar", "compare", "delong", "mcnemar"]
 
 # rows that only one model has right; beyond, the normal limit is as good and does not overflow
-MOST_EXACT = 1000
+MAX_EXACT_PAIRS = 1000
 
 
 class McNemar(NamedTuple):
@@ -93,7 +93,7 @@ def mcnemar(only_first: int, only_second: int) -> McNemar:
     thousand rows its normal limit with continuity correction.
     """
     rows = only_first + only_second
-    if rows > MOST_EXACT:
+    if rows > MAX_EXACT_PAIRS:
         p_value = erfc(max(0.0, abs(only_first - only_second) - 1) / sqrt(rows) / sqrt(2))
     else:
         tail = sum(comb(rows, k) for k in range(min(only_first, only_second) + 1))

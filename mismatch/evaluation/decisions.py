@@ -10,7 +10,7 @@ from typing import Literal
 
 __all__ = ["Decisions", "ErrorKind", "WrongRow", "worst_rows"]
 
-MOST_ROWS = 24  # of each kind of error
+MAX_ERRORS_SHOWN = 24  # of each kind of error
 # a mismatch that was taken for a match, or a match that was taken for a mismatch
 ErrorKind = Literal["missed", "alarms"]
 
@@ -55,4 +55,4 @@ def worst_rows(rows: Sequence[WrongRow]) -> dict[ErrorKind, list[WrongRow]]:
     alarms = [row for row in rows if row.kind == "alarms"]
     missed.sort(key=lambda row: (-row.score, row.line))
     alarms.sort(key=lambda row: (row.score, row.line))
-    return {"missed": missed[:MOST_ROWS], "alarms": alarms[:MOST_ROWS]}
+    return {"missed": missed[:MAX_ERRORS_SHOWN], "alarms": alarms[:MAX_ERRORS_SHOWN]}

@@ -15,7 +15,7 @@ from mismatch.evaluation.metrics import BINS, checked, count_metrics
 __all__ = ["metric_intervals", "wilson_interval"]
 
 # rows over all resamples; with more rows there are fewer resamples, at least `FEWEST`
-MOST_DRAWN = 100_000_000
+MAX_DRAWS = 100_000_000
 FEWEST = 200
 
 
@@ -37,7 +37,7 @@ def metric_intervals(
     """
     truth, values = checked(labels, scores)
     resampled = _Resampled(truth, values, values >= np.asarray(threshold))
-    count = max(FEWEST, min(resamples, MOST_DRAWN // len(truth)))
+    count = max(FEWEST, min(resamples, MAX_DRAWS // len(truth)))
     drawn = [
         resampled.figures(rows)
         for rows in resamples_of(len(truth), resamples=count, seed=seed, groups=groups)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,16 +129,15 @@ class Objective:
     @classmethod
     def parse(cls, written: str) -> Self:
         """Read what `str` writes; InputError for anything else."""
-        parsed = WRITTEN.fullmatch(written)
+        match = WRITTEN.fullmatch(written)
+        parsed: dict[str, Any] = {} if match is None else match.groupdict()
         try:
-            if parsed is None:
-                raise ValueError(written)
-            if parsed["share"]:
-                return cls(parsed["share"], target=float(parsed["target"]), of=parsed["label"])  # type: ignore[arg-type]
-            if parsed["miss"]:
+            if parsed.get("share"):
+                return cls(parsed["share"], target=float(parsed["target"]), of=parsed["label"])
+            if parsed.get("miss"):
                 return cls("cost", float(parsed["miss"]), float(parsed["alarm"]))
-            if parsed["plain"] in NAMES:
-                return cls(parsed["plain"])  # type: ignore[arg-type]
+            if parsed.get("plain") in NAMES:
+                return cls(parsed["plain"])
         except ValueError:
             pass
         raise InputError(

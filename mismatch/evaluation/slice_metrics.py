@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from mismatch.evaluation.intervals import metric_intervals
 from mismatch.evaluation.metrics import binary_metrics, checked
 
-__all__ = ["LEAST_ROWS", "MOST_VALUES", "by_kind", "by_value", "measured"]
+__all__ = ["LEAST_ROWS", "MAX_SLICE_VALUES", "by_kind", "by_value", "measured"]
 
-MOST_VALUES = 50  # of a column, those with the most rows
+MAX_SLICE_VALUES = 50  # of a column, those with the most rows
 LEAST_ROWS = 2  # of a part
 RESAMPLES = 400  # of a part; the ends of an interval move by a tenth of its width
 
@@ -58,7 +58,7 @@ def by_value(
     common = sorted(Counter(column).items(), key=lambda item: (-item[1], item[0]))
     return {
         value: _part(values == value, labels, scores, thresholds, groups)
-        for value, rows in common[:MOST_VALUES]
+        for value, rows in common[:MAX_SLICE_VALUES]
         if rows >= LEAST_ROWS
     }
 
@@ -77,7 +77,7 @@ def by_kind(
     kinds = np.asarray(column, dtype=object)
     common = Counter(
         kind for kind, label in zip(column, truth, strict=True) if label == 0
-    ).most_common(MOST_VALUES)
+    ).most_common(MAX_SLICE_VALUES)
     return {
         kind: _part(
             ((kinds == kind) & (truth == 0)) | (truth == 1), labels, scores, thresholds, groups

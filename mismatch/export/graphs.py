@@ -43,7 +43,9 @@ class _ImageGraph(nn.Module):
 
 
 class _TextGraph(_ImageGraph):
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, ...]:
         """Map (B, L), twice → (B, text_dim), and (B, text_width) where that is more."""
         row = encode_text(self.backbone, input_ids, attention_mask, self.features)
         return (row[:, : self.backbone.text_dim], row) if self.features else (row,)

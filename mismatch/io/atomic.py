@@ -223,8 +223,10 @@ def _sibling(target: Path) -> Path:
 def _written_directly(target: Path, mode: str, **options: str) -> Iterator[Any]:
     if target.is_dir():
         raise CheckpointError(f"can't write {target}: it is a folder; add a file name")
-    with explained(target, target), target.open(mode, **options) as file:  # type: ignore[call-overload]
-        yield file
+    with explained(target, target):
+        opened: Any = target.open(mode, **options)  # type: ignore[call-overload]
+        with opened as file:
+            yield file
 
 
 def _flush(folder: Path) -> None:

@@ -31,10 +31,12 @@ __all__ = [
 # scheme → its package; those where a put is whole or not at all
 STORES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs", "memory": "fsspec"}
 NO_ACCESS = re.compile(
-    r"Credential|ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch|TokenRefreshRequired|RefreshError|ClientAuthenticationError"
+    r"Credential|ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch"
+    r"|TokenRefreshRequired|RefreshError|ClientAuthenticationError"
 )
 OUT_OF_REACH = re.compile(
-    r"Connect|Timeout|Endpoint|Payload|IncompleteRead|Stream|HTTPClient|Transport|SSL|gaierror|DNS|ClientOS|ServiceRe(quest|sponse)E"
+    r"Connect|Timeout|Endpoint|Payload|IncompleteRead|Stream|HTTPClient|Transport"
+    r"|SSL|gaierror|DNS|ClientOS|ServiceRe(quest|sponse)E"
 )
 PASSING = {408, 409, 425, 429}  # HTTP's statuses below 500 that may pass
 

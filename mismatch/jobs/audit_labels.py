@@ -26,7 +26,7 @@ from mismatch.evaluation.label_errors import (
 from mismatch.evaluation.metrics import auroc
 from mismatch.io.outputs import check_outputs
 from mismatch.jobs.kept_pictures import kept_picture, temporary_folder
-from mismatch.jobs.label_audit import MOST_PICTURES, PAGE, LabelAudit
+from mismatch.jobs.label_audit import MAX_PICTURES, PAGE, LabelAudit
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.options import (
     ModelRowOptions,
@@ -152,7 +152,7 @@ def audit_labels(
         audit = _audited(str(model), source, labelled, plan, settings)
         temporary = temporary_folder(rows, source)
         if temporary is not None:
-            audit = _with_pictures(audit, top or MOST_PICTURES, temporary)
+            audit = _with_pictures(audit, top or MAX_PICTURES, temporary)
         return outputs.write(audit, source)
 
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -51,7 +51,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-MOST_IMAGES = 5000  # the baseline that sees images alone has no more
+MAX_BASELINE_IMAGES = 5000  # the baseline that sees images alone has no more
 
 Interval = list[float]  # low and high; nan where there is none
 
@@ -167,7 +167,8 @@ def measure_kinds(rows: Labelled, column: str | None) -> dict[str, SliceFigures]
     if column is None:
         return {}
     values = rows.columns[column]
-    return by_kind(values, rows.labels, rows.scores, rows.thresholds, rows.images)  # type: ignore[return-value]
+    figures: Any = by_kind(values, rows.labels, rows.scores, rows.thresholds, rows.images)
+    return cast(dict[str, SliceFigures], figures)
 
 
 def measure_baselines(rows: Labelled, memo: EmbeddingMemo, base: str) -> Baselines:
@@ -190,7 +191,7 @@ def _no_baselines(why: str) -> Baselines:
 
 def _image_auroc(rows: Labelled, memo: EmbeddingMemo, base: str) -> float | None:
     """Return the AUROC of images alone; None where too few of them are known."""
-    drawn = np.sort(np.random.default_rng(0).permutation(len(rows.images))[:MOST_IMAGES])
+    drawn = np.sort(np.random.default_rng(0).permutation(len(rows.images))[:MAX_BASELINE_IMAGES])
     embeddings = []
     numbers = []
     for number in drawn.tolist():

@@ -10,13 +10,13 @@ from mismatch.evaluation.label_errors import LabelFinding, Share
 from mismatch.io.outputs import check_outputs, page
 from mismatch.jobs.results import Result
 
-__all__ = ["MOST_PICTURES", "PAGE", "LabelAudit"]
+__all__ = ["MAX_PICTURES", "PAGE", "LabelAudit"]
 
 MIN_AUROC = 0.75  # heads below it don't count
-MOST_PICTURES = 100  # rows in the page, unless `top` says how many
+MAX_PICTURES = 100  # rows in the page, unless `top` says how many
 NOTEBOOK_PICTURES = 10
 PAGE = page("a page of labels", "<title>Labels of ")
-MOST_LETTERS = 60  # a line shows no more of a text
+MAX_LETTERS_SHOWN = 60  # a line shows no more of a text
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,8 +71,8 @@ class LabelAudit(Result):
         lines = []
         for finding in self.ranked(count):
             text = finding.text
-            if len(text) > MOST_LETTERS:
-                text = text[: MOST_LETTERS - 1] + "…"
+            if len(text) > MAX_LETTERS_SHOWN:
+                text = text[: MAX_LETTERS_SHOWN - 1] + "…"
             where = f"{finding.rank:>3}. line {finding.line}: {finding.image_path}"
             lines.append(f"{where} {text!r}: {finding.reason}")
         return lines
@@ -89,7 +89,7 @@ class LabelAudit(Result):
         from mismatch.reports.labels import write_labels_page
 
         title = f"Labels of {Path(self.csv).name}"
-        shown = self.ranked(top or MOST_PICTURES)
+        shown = self.ranked(top or MAX_PICTURES)
         write_labels_page(path, title, _plain(self.summary()), shown, self.image_base_path)
 
 

@@ -32,12 +32,12 @@ Found = TypeVar("Found")
 # a word with this share of the strongest word's effect is named too: measured on validation rows,
 # see benchmarks/README.md
 NAMED_FROM = 1 / 3
-MOST_NAMED = 3  # words
+MAX_NAMED_WORDS = 3  # words
 # texts an explanation, besides the text itself: words come first, then phrases, then exchanges
-MOST_VARIANTS = 256
-MOST_PIECES = 1024  # all variants of a text that is encoded in pieces have no more together
+MAX_VARIANTS = 256
+MAX_VARIANT_PIECES = 1024  # all variants of a text that is encoded in pieces have no more together
 # all variants together have no more; cleaning and tokenizing takes up to 12 microseconds a letter
-MOST_LETTERS = 2**19
+MAX_VARIANT_LETTERS = 2**19
 READ_LETTERS = 2**16  # the beginning of a text, in which words are looked for
 # so many are tokenized and encoded between two looks at whether the work goes on
 VARIANTS_TOGETHER = 64
@@ -58,7 +58,7 @@ def explain(
 
     Every word and phrase is left out once, and each word of a `lexicon`, if one is given, is
     exchanged for others of its class. A heat map costs about fifty passes of the image tower. At
-    most `MOST_VARIANTS` of a long text are tried; `left_out` counts the others. Words are named
+    most `MAX_VARIANTS` of a long text are tried; `left_out` counts the others. Words are named
     only where the model takes the pair for no match. `check` is called between calls of the towers;
     what it raises ends the work. Raises InputError for an image or a text that can't be used.
     """
@@ -125,7 +125,7 @@ def _named(words: Sequence[Part]) -> tuple[Part, ...]:
         return tuple(ranked)
     return tuple(
         word
-        for word in ranked[:MOST_NAMED]
+        for word in ranked[:MAX_NAMED_WORDS]
         if word.effect > 0 and word.effect >= NAMED_FROM * ranked[0].effect
     )
 
@@ -145,7 +145,11 @@ class _View:
     def most_variants(self, text: str) -> int:
         """Return how many variants of a text are tried: fewer where it is long, or in pieces."""
         [pieces] = self._split([text])
-        return min(MOST_VARIANTS, MOST_PIECES // len(_usable(pieces)), MOST_LETTERS // len(text))
+        return min(
+            MAX_VARIANTS,
+            MAX_VARIANT_PIECES // len(_usable(pieces)),
+            MAX_VARIANT_LETTERS // len(text),
+        )
 
     def logits(self, texts: Sequence[str]) -> dict[str, float]:
         """Return the logits of the image with each text. The first one's embedding is kept, and

@@ -21,7 +21,7 @@ __all__ = ["LARGEST", "check_graph", "check_self_contained", "read_graph"]
 
 LARGEST = 2**31 - 1  # bytes of a message of protobuf, so of a graph
 # a ViT-B/32 has some ten thousand; each may take onnxruntime hundreds of bytes, and two in the file
-MOST_FIELDS = 1_000_000
+MAX_GRAPH_FIELDS = 1_000_000
 DEEPEST = 100  # messages within messages, as protobuf itself has it
 # wire types of protobuf; 3 and 4, groups, are in no message of ONNX
 VARINT = 0
@@ -146,7 +146,7 @@ class _Reader:
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
         self._data = data
-        self._left = MOST_FIELDS
+        self._left = MAX_GRAPH_FIELDS
 
     def message(self, kind: str, start: int, end: int, depth: int) -> None:
         """Look through a message and those in it. ValueError for what protobuf's writers never
@@ -170,7 +170,7 @@ class _Reader:
         """
         self._left -= 1
         if self._left < 0:
-            raise ValueError(f"it has more than {MOST_FIELDS:,} fields")
+            raise ValueError(f"it has more than {MAX_GRAPH_FIELDS:,} fields")
         tag, first = self._varint(position, end, TAG_BYTES)
         field = tag >> 3
         wire = tag & 7

@@ -43,7 +43,7 @@ SHOWN = 60  # characters of a text that an error quotes
 EMPTY = "the text is empty"
 T = TypeVar("T")
 LONG = 4096  # characters, up to which the square of their number costs nothing
-MOST_MARKS = 256  # accents on one letter
+MAX_MARKS = 256  # accents on one letter
 CHARACTERS = 0x110000  # code points of Unicode
 # &#65; with more digits than a code point has
 DECIMAL_REFERENCE = re.compile(r"&#(?=[0-9]{8})0*([0-9]*)")
@@ -239,21 +239,21 @@ def clean_whitespace(text: str) -> str:
 
 def _mended(text: str) -> str:
     """Mend as `ftfy.fix_text`, in linear time. The accents on one letter of a
-    long text beyond `MOST_MARKS` are left out before it is composed, since Python sorts them in the
+    long text beyond `MAX_MARKS` are left out before it is composed, since Python sorts them in the
     square of their number.
     """
     if len(text) <= LONG:
         return ftfy.fix_text(text)
     fixed = ftfy.fix_text(text, normalization=None)
     return unicodedata.normalize(
-        "NFC", _many_marks().sub(lambda match: match[0][:MOST_MARKS], fixed)
+        "NFC", _many_marks().sub(lambda match: match[0][:MAX_MARKS], fixed)
     )
 
 
 @cache
 def _many_marks() -> re.Pattern[str]:
     marks = "".join(char for char in map(chr, range(CHARACTERS)) if unicodedata.combining(char))
-    return re.compile(f"[{marks}]{{{MOST_MARKS + 1},}}")
+    return re.compile(f"[{marks}]{{{MAX_MARKS + 1},}}")
 
 
 def _unescape(text: str) -> str:

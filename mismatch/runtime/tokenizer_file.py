@@ -13,9 +13,9 @@ from mismatch.io.reading import parse_json
 
 __all__ = ["check_tokenizer_file", "unknown_token"]
 
-MOST_STEPS = 64  # normalizers and pre-tokenizers together; the longest in use have a dozen
+MAX_STEPS = 64  # normalizers and pre-tokenizers together; the longest in use have a dozen
 DEEPEST = 16  # sequences within sequences
-MOST_GROWTH = 1_000  # how many times as long all replacements together may make a text
+MAX_GROWTH = 1_000  # how many times as long all replacements together may make a text
 LONGEST_PATTERN = 5_000  # characters of a regular expression; the longest in use have some hundred
 REPETITION = re.compile(r"[*+]|\{(\d*)(,?)(\d*)\}")
 FEW = 8  # times; a group in a group that repeats at most so often is no danger
@@ -37,15 +37,15 @@ def check_tokenizer_file(text: str) -> dict[str, Any]:
             "the model's tokenizer.json can't be read (it is no JSON object); save the model again"
         )
     steps = [step for name in ("normalizer", "pre_tokenizer") for step in _steps(data.get(name), 0)]
-    if len(steps) > MOST_STEPS:
-        raise _unbounded(f"it has {len(steps)} steps before its model, more than {MOST_STEPS}")
+    if len(steps) > MAX_STEPS:
+        raise _unbounded(f"it has {len(steps)} steps before its model, more than {MAX_STEPS}")
     growth = 1.0
     for step in steps:
         pattern = step.get("pattern")
         growth *= _growth(step, pattern)
         if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
             _check_pattern(pattern["Regex"])
-    if growth > MOST_GROWTH:
+    if growth > MAX_GROWTH:
         raise _unbounded(f"its replacements make a text up to {growth:.3g} times as long")
     return data
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.exceptions import HTTPException
 
 import mismatch
@@ -81,7 +81,8 @@ def create_app(settings: Settings, preloaded: Mapping[str, Predictor] | None = N
     _add_models(app, service)
     _add_watching(app, service)
     add_page(app)
-    app.openapi = lambda: _openapi_document(app, secured=bool(settings.tokens))  # type: ignore[method-assign]
+    secured = bool(settings.tokens)
+    app.openapi = lambda: _openapi_document(app, secured=secured)  # type: ignore[method-assign]
     return app
 
 
@@ -173,10 +174,10 @@ def _openapi_document(app: FastAPI, *, secured: bool) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
-        kinds = [
+        kinds: list[tuple[type[BaseModel], JsonSchemaMode]] = [
             (kind, "validation") for kind in (Question, BatchQuestion, ExplainQuestion, Problem)
         ]
-        _, more = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+        _, more = models_json_schema(kinds, ref_template="#/components/schemas/{model}")
         parts = document.setdefault("components", {})
         parts["schemas"] = parts.get("schemas", {}) | more["$defs"]
         for unused in ("HTTPValidationError", "ValidationError"):

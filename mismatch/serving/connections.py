@@ -20,10 +20,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mismatch.serving.budget import UNKNOWN, client_of
 from mismatch.serving.listening import Connections
 
-__all__ = ["MOST", "MOST_LINES", "Connection", "connection_class"]
+__all__ = ["MAX_HEAD_BYTES", "MAX_HEAD_LINES", "Connection", "connection_class"]
 
-MOST = 65_536  # bytes of a request's head
-MOST_LINES = 128  # lines of a request's head: h11 takes 3 µs for each
+MAX_HEAD_BYTES = 65_536  # bytes of a request's head
+MAX_HEAD_LINES = 128  # lines of a request's head: h11 takes 3 µs for each
 LINGER = 2.0  # seconds in which a client may read its answer while it still sends
 LEAVING = 5.0  # seconds in which an answer has to be taken once the service stops
 UPGRADING = (b"upgrade", b"http2-settings")  # headers that are as good as absent
@@ -37,9 +37,9 @@ REFUSAL = (
 class Connection(H11Protocol):
     """One client's connection.
 
-    It is closed where a request's head is longer than `MOST`, or not whole `head_seconds` after it
-    could begin; where an answer is not taken `answer_seconds` after it was written; and at once
-    where there are too many. Requests behind an answer that is not taken wait for that.
+    It is closed where a request's head is longer than `MAX_HEAD_BYTES`, or not whole `head_seconds`
+    after it could begin; where an answer is not taken `answer_seconds` after it was written; and at
+    once where there are too many. Requests behind an answer that is not taken wait for that.
     """
 
     head_seconds = 10.0
@@ -48,7 +48,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn = _Parser(h11.SERVER, MOST)
+        self.conn = _Parser(h11.SERVER, MAX_HEAD_BYTES)
         self._name = UNKNOWN  # the client's
         self._head_timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
@@ -221,11 +221,11 @@ class _Parser(h11.Connection):
         if self.their_state is not h11.IDLE:
             return super().next_event()
         before, _ = self.trailing_data
-        if before.count(b"\n", 0, _end_of_head(before)) > MOST_LINES:
+        if before.count(b"\n", 0, _end_of_head(before)) > MAX_HEAD_LINES:
             raise h11.RemoteProtocolError("the head has too many lines", error_status_hint=431)
         event = super().next_event()
         after, _ = self.trailing_data
-        if isinstance(event, h11.Request) and len(before) - len(after) > MOST:
+        if isinstance(event, h11.Request) and len(before) - len(after) > MAX_HEAD_BYTES:
             raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
         return event
 

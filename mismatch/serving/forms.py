@@ -17,7 +17,7 @@ __all__ = ["Form", "parse_form"]
 
 LONGEST_TYPE = 1000  # characters of a Content-Type
 LONGEST_HEAD = 8192  # bytes of a part's head
-MOST_HEADERS = 16  # lines of a part's head
+MAX_PART_HEADERS = 16  # lines of a part's head
 UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
 BOUNDARY = re.compile(rb"[\x20-\x7e]{0,255}[\x21-\x7e]")
 NEEDED = "a form of image, a file, and text is needed"
@@ -126,8 +126,8 @@ class _Parts:
         part.headers[name] = part.value
         part.header = b""
         part.value = b""
-        if len(part.headers) > MOST_HEADERS:
-            raise HTTPException(400, f"a part of the form has more than {MOST_HEADERS} headers")
+        if len(part.headers) > MAX_PART_HEADERS:
+            raise HTTPException(400, f"a part of the form has more than {MAX_PART_HEADERS} headers")
 
     def _grow_head(self, size: int) -> None:
         self._part.head_size += size

@@ -40,7 +40,7 @@ from mismatch.serving.models import Queue
 from mismatch.serving.problems import TITLES, problem, problem_of, run_lifespan
 from mismatch.serving.telemetry import Metrics, log
 
-__all__ = ["MOST_QUERY", "Guard"]
+__all__ = ["MAX_QUERY_BYTES", "Guard"]
 
 GONE = 499  # nginx's number for a client that didn't wait
 SHORT = 2**20  # bytes of a body
@@ -57,8 +57,10 @@ UNLOADED = (
     "no model is loaded; where this application is mounted in another one, the other's lifespan has"
     " to run this one's"
 )
-MOST_QUERY = 1_024  # bytes; no route asks for any
-LONG_QUERY = f"the address has more than {MOST_QUERY:,} bytes behind its ?; send these in the body"
+MAX_QUERY_BYTES = 1_024  # bytes; no route asks for any
+LONG_QUERY = (
+    f"the address has more than {MAX_QUERY_BYTES:,} bytes behind its ?; send these in the body"
+)
 NO_HOST = "this name is not one of the service's; its setting hosts (--allow-host) may name it"
 NO_ORIGIN = "pages of this origin may not ask; the service's setting origins may name it"
 UNSENT = "the body is shorter than its Content-Length; send it whole, and no Upgrade header"
@@ -221,7 +223,7 @@ class Guard:
 
     def _refusal(self, route: str | None, scope: Scope, headers: Headers) -> Response | None:
         """Say why a request is not even read; None where it is."""
-        if len(scope["query_string"]) > MOST_QUERY:
+        if len(scope["query_string"]) > MAX_QUERY_BYTES:
             return problem(414, LONG_QUERY)
         if not self._hosts.serves(headers):
             return problem(421, NO_HOST)

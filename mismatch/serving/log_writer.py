@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["LogWriter"]
 
-MOST_LINES = 10_000  # lines that wait to be written; further ones are dropped, and counted
+MAX_WAITING_LINES = 10_000  # lines that wait to be written; further ones are dropped, and counted
 FLUSH_SECONDS = 2.0  # the time in which the last lines have to be written
 LOST = "lines of the log were lost: they could not be written, or were not read in time"
 
@@ -24,7 +24,7 @@ class LogWriter(logging.Handler):
     def __init__(self, stream: Any) -> None:
         super().__init__()
         self._stream = stream
-        self._lines: queue.Queue[str] = queue.Queue(MOST_LINES)
+        self._lines: queue.Queue[str] = queue.Queue(MAX_WAITING_LINES)
         self._lost = 0
         self._thread = threading.Thread(target=self._run, name="mismatch-log", daemon=True)
         self._thread.start()

@@ -71,7 +71,7 @@ def test_images_alone() -> None:
 
 def test_many_rows_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, labels, _ = drawn(3000)
-    monkeypatch.setattr("mismatch.data.unimodal_baselines.MOST_ROWS", 500)
+    monkeypatch.setattr("mismatch.data.unimodal_baselines.MAX_BASELINE_ROWS", 500)
     assert blind_text_auroc(texts, labels, seed=1) != blind_text_auroc(texts, labels, seed=2)
     assert blind_text_auroc(texts, labels, seed=1) == blind_text_auroc(texts, labels, seed=1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mismatch.evaluation.decisions import MOST_ROWS, Decisions, WrongRow, worst_rows
+from mismatch.evaluation.decisions import MAX_ERRORS_SHOWN, Decisions, WrongRow, worst_rows
 
 
 def rows(labels: list[int], scores: list[float]) -> list[WrongRow]:
@@ -16,7 +16,7 @@ def test_the_worst_errors_are_the_surest_ones() -> None:
     worst = worst_rows(rows([0, 0, 0, 1, 1, 1], [0.6, 0.9, 0.2, 0.4, 0.1, 0.8]))
     assert [(row.line, row.score) for row in worst["missed"]] == [(3, 0.9), (2, 0.6)]
     assert [(row.line, row.score) for row in worst["alarms"]] == [(6, 0.1), (5, 0.4)]
-    assert len(worst_rows(rows([0] * 40, [0.9] * 40))["missed"]) == MOST_ROWS
+    assert len(worst_rows(rows([0] * 40, [0.9] * 40))["missed"]) == MAX_ERRORS_SHOWN
 
 
 def test_a_score_at_the_threshold_is_a_match() -> None:

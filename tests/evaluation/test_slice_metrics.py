@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mismatch.evaluation.metrics import binary_metrics
-from mismatch.evaluation.slice_metrics import MOST_VALUES, by_kind, by_value, measured
+from mismatch.evaluation.slice_metrics import MAX_SLICE_VALUES, by_kind, by_value, measured
 
 LABELS = np.array([1, 0, 1, 0, 1, 0, 0, 1])
 SCORES = np.array([0.9, 0.2, 0.7, 0.8, 0.3, 0.6, 0.1, 0.8])
@@ -54,8 +54,9 @@ def test_each_kind_of_mismatch_stands_against_all_matches() -> None:
 
 
 def test_of_many_values_only_the_most_frequent_are_measured() -> None:
-    column = [str(i // 2) for i in range(2 * MOST_VALUES + 20)]
+    column = [str(i // 2) for i in range(2 * MAX_SLICE_VALUES + 20)]
     truth = np.arange(len(column)) % 2
     assert (
-        len(by_value(column, truth, truth * 0.5, np.full(len(column), 0.2), column)) == MOST_VALUES
+        len(by_value(column, truth, truth * 0.5, np.full(len(column), 0.2), column))
+        == MAX_SLICE_VALUES
     )

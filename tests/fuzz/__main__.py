@@ -43,7 +43,7 @@ PIECES = (
     b"\xed\xa0\x80",
     "\u202e".encode(),
 )
-MOST = 2**16  # bytes of an input
+MAX_INPUT = 2**16  # bytes of an input
 SLOW = 10.0  # seconds of CPU for one input, beyond which it is a finding
 
 
@@ -69,7 +69,7 @@ def mutated(data: bytes, chance: random.Random, others: list[bytes]) -> bytes:
             other = chance.choice(others)
             start = chance.randrange(len(other) + 1)
             found[at:] = other[start:]
-    return bytes(found[:MOST])
+    return bytes(found[:MAX_INPUT])
 
 
 def main() -> int:
@@ -173,7 +173,7 @@ def guided(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         options.keep.mkdir(parents=True, exist_ok=True)
         limits = (
             f"-max_total_time={int(60 * options.minutes)}",
-            f"-max_len={MOST}",
+            f"-max_len={MAX_INPUT}",
             f"-timeout={int(SLOW)}",
             "-rss_limit_mb=4096",
         )

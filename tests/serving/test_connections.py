@@ -23,7 +23,7 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.serving import connections
 from mismatch.serving.app import create_app
 from mismatch.serving.configuration import Settings
-from mismatch.serving.connections import MOST, MOST_LINES
+from mismatch.serving.connections import MAX_HEAD_BYTES, MAX_HEAD_LINES
 from tests.support.processes import free_port
 from tests.support.serving import image, post, running, server, settings_of, text64
 
@@ -358,9 +358,10 @@ def test_who_does_not_read_does_not_keep_it_from_stopping(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("size", "status"), [(MOST, b"200"), (MOST + 1, b"400"), (MOST + 5000, b"400")]
+    ("size", "status"),
+    [(MAX_HEAD_BYTES, b"200"), (MAX_HEAD_BYTES + 1, b"400"), (MAX_HEAD_BYTES + 5000, b"400")],
 )
-@pytest.mark.parametrize("cut", [0, 100, MOST - 10])
+@pytest.mark.parametrize("cut", [0, 100, MAX_HEAD_BYTES - 10])
 def test_the_bound_of_a_head_is_exact_however_it_comes(
     port: int, size: int, status: bytes, cut: int
 ) -> None:
@@ -377,7 +378,7 @@ def test_the_bound_of_a_head_is_exact_however_it_comes(
 
 
 @pytest.mark.parametrize(
-    ("lines", "status"), [(MOST_LINES, b"200"), (MOST_LINES + 1, b"400"), (16_000, b"400")]
+    ("lines", "status"), [(MAX_HEAD_LINES, b"200"), (MAX_HEAD_LINES + 1, b"400"), (16_000, b"400")]
 )
 def test_a_head_of_many_lines_is_refused_before_they_are_parsed(
     port: int, lines: int, status: bytes

@@ -26,7 +26,7 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.serving.app import create_app
 from mismatch.serving.batching import FullError
 from mismatch.serving.configuration import Settings
-from mismatch.serving.guard import MOST_QUERY, Guard
+from mismatch.serving.guard import MAX_QUERY_BYTES, Guard
 from mismatch.serving.images import ImageDecoder
 from mismatch.serving.problems import add_handlers
 from mismatch.serving.telemetry import Metrics
@@ -453,8 +453,8 @@ def test_cookies_are_not_parsed_and_a_long_query_is_refused(
     with serving(Predictor(colour_engine())) as client:
         for path in ("/healthz", "/v1/models"):
             assert client.get(path, headers={"cookie": 'a="\\\\"; b=c'}).status_code == 200
-            assert client.get(f"{path}?{'a' * MOST_QUERY}").status_code == 200
-            status, words = problem(client.get(f"{path}?{'a' * (MOST_QUERY + 1)}"))
+            assert client.get(f"{path}?{'a' * MAX_QUERY_BYTES}").status_code == 200
+            status, words = problem(client.get(f"{path}?{'a' * (MAX_QUERY_BYTES + 1)}"))
             assert status == 414
             assert "1,024 bytes" in words
 

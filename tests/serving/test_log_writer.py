@@ -37,7 +37,7 @@ def test_lines_are_written_in_order(logger: logging.Logger) -> None:
 def test_a_pipe_that_nobody_reads_keeps_nobody_waiting_and_the_lost_lines_are_counted(
     logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_writer, "MOST_LINES", 50)
+    monkeypatch.setattr(log_writer, "MAX_WAITING_LINES", 50)
     end, start = os.pipe()
     with os.fdopen(end, "rb") as reader, os.fdopen(start, "w") as stream:
         writer = LogWriter(stream)

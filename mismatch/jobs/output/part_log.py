@@ -31,7 +31,8 @@ RECORDS = re.compile(r"[0-9a-f]+-[0-9]{7}\.jsonl")  # objects of a store, below 
 RUN = b'{"run": '  # how the records of a run begin
 PART = re.compile(r"part-[0-9]{5,}\.parquet")
 OURS = re.compile(
-    rf"{PART.pattern}|{re.escape(MANIFEST)}|{re.escape(PROGRESS)}|{OBJECTS}|\..*\.(part|lock)|\.lock"
+    rf"{PART.pattern}|{re.escape(MANIFEST)}|{re.escape(PROGRESS)}|{OBJECTS}"
+    r"|\..*\.(part|lock)|\.lock"
 )
 
 

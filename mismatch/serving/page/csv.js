@@ -1,7 +1,7 @@
 // CSV (RFC 4180) read and written: quotes, line ends inside them, CRLF, a byte order mark; semicolons or tabs where the header has them.
 
 const FORMULA = /^[=+\-@\t\r]/;
-const MOST_FIELDS = 4096, MOST_ROWS = 1_000_000;
+const MAX_FIELDS = 4096, MAX_ROWS = 1_000_000;
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
 
 /** Bytes → {text, encoding}; UTF-8, or UTF-16 with its mark, else windows-1252. */
@@ -48,10 +48,10 @@ function recordsOf(text, delimiter) {
     if (cells.length > 1 || cells[0] !== "" || quoted) records.push({line: start, cells});
     cells = [];
     quoted = false;
-    if (records.length > MOST_ROWS + 1) throw new Error(`the CSV has more than ${MOST_ROWS.toLocaleString("en")} rows; split it`);
+    if (records.length > MAX_ROWS + 1) throw new Error(`the CSV has more than ${MAX_ROWS.toLocaleString("en")} rows; split it`);
   };
   while (at < text.length) {
-    if (cells.length > MOST_FIELDS) throw new Error(`line ${line} has more than ${MOST_FIELDS.toLocaleString("en")} fields`);
+    if (cells.length > MAX_FIELDS) throw new Error(`line ${line} has more than ${MAX_FIELDS.toLocaleString("en")} fields`);
     if (text[at] === '"') {
       const field = quotedField(text, at, line, delimiter);
       cells.push(field.value);

@@ -5,7 +5,7 @@ import {decode, parse} from "./csv.js";
 import {isPicture} from "./pictures.js";
 import {entriesOf} from "./zip.js";
 
-const MOST_CSV = 256 * 2 ** 20;  // bytes
+const MAX_CSV_BYTES = 256 * 2 ** 20;  // bytes
 const isTable = path => /\.(csv|tsv)$/i.test(path) && !/(^|\/)(__MACOSX\/|\.)/.test(path);
 
 /** [{path, file}] → {sources, problems}; other files are passed over, unless there is just one. */
@@ -44,13 +44,13 @@ async function zipSource(file) {
   const pictures = entries.filter(entry => isPicture(entry.path)).map(({path, read}) => ({path, open: read}));
   const tables = entries.filter(entry => isTable(entry.path));
   const [table] = tables;
-  const sheet = tables.length === 1 ? await sheetOf(await table.read(MOST_CSV), table.path.split("/").at(-1)) : null;
+  const sheet = tables.length === 1 ? await sheetOf(await table.read(MAX_CSV_BYTES), table.path.split("/").at(-1)) : null;
   if (!pictures.length && !sheet) throw new Error(tables.length ? `it holds ${tables.length} CSVs and no image; choose one CSV` : "it holds no image and no CSV");
   return {name: file.name, pictures, sheet, packed: true};
 }
 
 async function sheetOf(blob, name) {
-  if (blob.size > MOST_CSV) throw new Error(`it has more than ${count(MOST_CSV)} bytes; split it`);
+  if (blob.size > MAX_CSV_BYTES) throw new Error(`it has more than ${count(MAX_CSV_BYTES)} bytes; split it`);
   const {text, encoding} = decode(await blob.arrayBuffer());
   const found = parse(text);
   if (!found.rows.length) throw new Error("there are no rows under the header");

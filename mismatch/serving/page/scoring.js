@@ -5,7 +5,7 @@ import {base64, checkPicture} from "./pictures.js";
 
 const FIRST = 8;  // pairs of the first request
 const QUICK = 1, SLOW = 5;  // seconds of a request, from which the next is larger or smaller
-const MOST_BODY = 8 * 2 ** 20;  // bytes of a request, however many the service takes: progress shows and a cancel is soon
+const MAX_BODY_BYTES = 8 * 2 ** 20;  // bytes of a request, however many the service takes: progress shows and a cancel is soon
 const OVERHEAD = 200;  // bytes of a pair's names
 const RETRIES = [1, 2, 4];  // seconds, where the service can't be reached
 
@@ -48,7 +48,7 @@ class Sender {
   constructor(options) {
     Object.assign(this, options);
     this.size = Math.min(FIRST, this.limits.max_pairs);
-    this.budget = Math.min(MOST_BODY, this.limits.max_body - 4096);
+    this.budget = Math.min(MAX_BODY_BYTES, this.limits.max_body - 4096);
   }
 
   /** Send the next rows from `at` on; how many they were. */

@@ -2,7 +2,7 @@
 
 const END = 0x06054b50, ENTRY = 0x02014b50, LOCAL = 0x04034b50;
 const LONGEST_END = 65_557;  // bytes: the end's record and the longest comment
-const MOST_TABLE = 64 * 2 ** 20;  // bytes
+const MAX_DIRECTORY_BYTES = 64 * 2 ** 20;  // bytes
 const ENCRYPTED = 1, UTF8 = 0x800;
 const STORED = 0, DEFLATED = 8;
 
@@ -37,7 +37,7 @@ async function tableOf(blob) {
     if (tail.getUint32(at, true) !== END || at + 22 + tail.getUint16(at + 20, true) > tail.byteLength) continue;
     const number = tail.getUint16(at + 10, true), length = tail.getUint32(at + 12, true), start = tail.getUint32(at + 16, true);
     if (number === 0xffff || start === 0xffffffff) throw new Error("the zip has more than 65,534 files or 4 GB; unpack it and choose its folder");
-    if (length > MOST_TABLE || start + length > blob.size) throw new Error("the zip’s table of contents is damaged");
+    if (length > MAX_DIRECTORY_BYTES || start + length > blob.size) throw new Error("the zip’s table of contents is damaged");
     return {table: await viewOf(blob, start, start + length), number};
   }
   throw new Error("the file is no zip, or it is cut short");

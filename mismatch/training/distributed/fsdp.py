@@ -249,8 +249,12 @@ def gather(state: T, keep: bool) -> T:
         whole = state.full_tensor()
         return whole.cpu() if keep else whole.new_empty(0)  # type: ignore[return-value]
     if isinstance(state, Mapping):
-        return {name: gather(value, keep) for name, value in state.items()}  # type: ignore[return-value]
-    return [gather(value, keep) for value in state] if isinstance(state, list) else state  # type: ignore[return-value]
+        return {  # type: ignore[return-value]
+            name: gather(value, keep) for name, value in state.items()
+        }
+    if isinstance(state, list):
+        return [gather(value, keep) for value in state]  # type: ignore[return-value]
+    return state
 
 
 def _spread(value: Any, like: Tensor | None) -> Any:

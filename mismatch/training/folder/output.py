@@ -46,7 +46,8 @@ __all__ = ["RunFolder", "check_usable", "draw_curves"]
 
 RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the way
 WRITTEN = re.compile(
-    rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}"
+    rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}"
+    rf"|{re.escape(RESOLVED)}|{re.escape(CURVES)}"
 )
 # of all versions, as `History.to_dict` has them
 FIGURES = ("epochs", "best_epoch", "best_metric", "train_losses", "config")
