@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -78,8 +79,11 @@ class Client:
         """`timeout`: seconds for an answer, more than the service's --deadline; `tries`: of a
         request that the service has no room for.
 
-        `longest_wait`: seconds before another try, whatever the service asks for.
+        `longest_wait`: seconds before another try, whatever the service asks for. ValueError for a
+        URL that names no host.
         """
+        if not urlsplit(url).hostname:
+            raise ValueError(f"{url!r} names no host; a URL as http://127.0.0.1:8000 is needed")
         bearer = f"Bearer {token}".encode("utf-8", "surrogateescape")  # the variable's very bytes
         headers = {b"authorization": bearer} if token else {}
         self._http = httpx.Client(

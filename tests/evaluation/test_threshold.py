@@ -249,8 +249,9 @@ def test_intervals_hold_on_new_rows(objective: Objective) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", [OBJECTIVE[name] for name in DRAWN], ids=str)
 def test_the_coverage_is_the_level_within_five_points(objective: Objective) -> None:
-    for name, share in covered(objective, 300, 0.9).items():
-        assert share == pytest.approx(0.9, abs=0.05), name
+    repeats = 300 if WHOLE else 150
+    for name, share in covered(objective, repeats, 0.9).items():
+        assert share == pytest.approx(0.9, abs=0.05 if WHOLE else 0.07), name
 
 
 @pytest.mark.slow

@@ -489,7 +489,7 @@ KINDS = {
     ),
 }
 # With the quick ones these have each make of tower once; a whole run exports all kinds.
-DAILY = ("resnet", "convnext", "eva", "swin", "mt5", "nllb")
+DAILY = ("resnet", "convnext", "eva", "nllb")
 EXPORTS = [
     pytest.param(name, marks=[] if kind.quick else pytest.mark.slow)
     for name, kind in KINDS.items()

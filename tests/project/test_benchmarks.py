@@ -35,6 +35,7 @@ def run(name: str, *options: object) -> str:
 
 
 Run = Callable[..., str]
+left_to_a_whole_run = pytest.mark.skipif(not WHOLE, reason="WHOLE=1 measures memory over many rows")
 
 
 @pytest.fixture
@@ -145,9 +146,9 @@ def test_serving(
         "--clients",
         3,
         "--seconds",
-        2,
+        1,
         "--pairs",
-        40,
+        20,
         "--threads",
         1,
         "--turns",
@@ -198,6 +199,7 @@ def test_training(run_cheaply: Run, tmp_path: Path) -> None:
     assert [1e8 < size < 4e9 for size in results["memory"].values()] == [True] * 3
 
 
+@left_to_a_whole_run
 def test_training_on_many_rows(run_cheaply: Run, tmp_path: Path) -> None:
     table = run_cheaply(
         "bench_training.py",
@@ -258,8 +260,9 @@ def test_pipeline(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     )
 
 
+@left_to_a_whole_run
 def test_pipeline_over_many_rows(run_cheaply: Run, tmp_path: Path) -> None:
-    rows = 9_000 if WHOLE else 2_000
+    rows = 9_000
     options = ("--threads", 1, "--large", rows, "--json", tmp_path / "out.json")
     run_cheaply("bench_pipeline.py", *options)
     large = json.loads((tmp_path / "out.json").read_text())["large"]

@@ -42,6 +42,7 @@ from mismatch.training.folder.history import Validation
 from mismatch.training.losses import contrastive_loss
 from mismatch.training.tuning.modes import MODES
 from tests.support.backbones import ToyBackbone, toy_family
+from tests.support.paths import WHOLE
 from tests.support.pictures import tinted
 from tests.support.processes import command_line, started
 from tests.support.rows import WriteRows
@@ -166,7 +167,7 @@ def held_out_auroc(model: Path, folder: Path) -> float:
 
 
 @pytest.mark.usefixtures("unlike")
-@pytest.mark.parametrize("tune", ["full", "head"])
+@pytest.mark.parametrize("tune", ["full", "head"] if WHOLE else ["full"])
 def test_it_learns_and_shuffled_labels_teach_nothing(catalogue: Path, tune: str) -> None:
     result = quietly(
         config(catalogue, tune=tune, epochs=12, head_learning_rate=1e-2, best_metric="auroc")
@@ -408,8 +409,11 @@ def predicted(model: Path, folder: Path, **options: Any) -> tuple[list[Any], Any
 
 
 @pytest.mark.usefixtures("unlike")
-@pytest.mark.parametrize("tune", ["full", "head"])
-@pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
+@pytest.mark.parametrize(
+    ("long_text", "tune"),
+    [("chunk", "full"), ("chunk-mean", "head")]
+    + WHOLE * [("chunk", "head"), ("chunk-mean", "full")],
+)
 def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alike(
     logged: list[str], wordy: Path, monkeypatch: pytest.MonkeyPatch, tune: str, long_text: str
 ) -> None:
@@ -782,7 +786,7 @@ def test_an_interrupted_run_keeps_its_epochs_and_says_so(
         assert load_detector(folder)[1].family == "unlike"
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM] if WHOLE else [signal.SIGTERM])
 def test_a_signal_in_the_middle_of_an_epoch_leaves_whole_folders_only(
     catalogue: Path, signal_: signal.Signals
 ) -> None:

@@ -22,6 +22,7 @@ from tests.support.launching import (
     trained,
     write_training_rows,
 )
+from tests.support.paths import WHOLE
 
 
 def alone(count: int = 1, index: int = 0) -> Processes:
@@ -175,13 +176,14 @@ def test_two_processes_agree_with_one_under_each_launcher_and_mode(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not WHOLE, reason="WHOLE=1 starts two launchers; one is started each day")
 def test_two_machines_train_as_one_process_does(rows: Path) -> None:
     """Each with a torchrun of its own, that meet at a port."""
     check_agreement(rows, "two machines", "--tune", "full", "--learning-rate", 1e-4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("then", [2, 1])
+@pytest.mark.parametrize("then", [2, 1] if WHOLE else [2])
 def test_a_run_goes_on_with_more_or_fewer_processes(rows: Path, then: int) -> None:
     """Killed behind its first epoch, with one or two processes, and resumed by the same command
     with two or one: as one that was never disturbed.

@@ -320,15 +320,12 @@ def over_itself(folder: Path, name: str) -> dict[str, Any]:
 
 
 def chosen_moments(operations: list[str]) -> list[int]:
-    """Numbers from 1: every eighth operation, and the first and the last of each kind; all in a
-    whole run.
-    """
+    """Numbers from 1: every sixteenth operation, and the first of each kind; all in a whole run."""
     numbers = range(1, len(operations) + 1)
     if os.environ.get("WHOLE") == "1":
         return list(numbers)
     firsts = {operations.index(kind) + 1 for kind in operations}
-    lasts = {len(operations) - operations[::-1].index(kind) for kind in operations}
-    return sorted({*numbers[::8], *firsts, *lasts})
+    return sorted({*numbers[::16], *firsts})
 
 
 def kill_everywhere(folder: Path) -> None:
@@ -365,7 +362,7 @@ def test_a_run_killed_before_any_operation_on_a_file_ends_as_one_that_never_was(
     lines = driven(kill_everywhere, shop).splitlines()
     print("\n".join(lines))
     assert len(json.loads((shop / "operations.json").read_text())) > 40
-    assert len(lines) > 10
+    assert len(lines) >= len(OPERATIONS)
     straight = shop / "killed-0"
     assert names(straight) == [
         "best_model",
