@@ -35,7 +35,9 @@ def run(name: str, *options: object) -> str:
 
 
 Run = Callable[..., str]
-left_to_a_whole_run = pytest.mark.skipif(not WHOLE, reason="WHOLE=1 measures memory over many rows")
+left_to_a_whole_run = pytest.mark.skipif(
+    not WHOLE, reason="WHOLE=1 measures training and files of many rows"
+)
 
 
 @pytest.fixture
@@ -171,6 +173,7 @@ def test_startup() -> None:
     assert "mismatch --help" in run("bench_startup.py", "--runs", 1)
 
 
+@left_to_a_whole_run
 def test_training(run_cheaply: Run, tmp_path: Path) -> None:
     table = run_cheaply(
         "bench_training.py",
@@ -216,8 +219,9 @@ def test_training_on_many_rows(run_cheaply: Run, tmp_path: Path) -> None:
     assert "600 rows, 200 images, 600 texts: " in table
 
 
+@left_to_a_whole_run
 def test_rows() -> None:
-    processes = 2 if WHOLE else 1  # each imports torch, and their launcher does
+    processes = 2
     table = run("bench_rows.py", "--rows", 10_000, "--processes", processes)
     parsed = [
         line.split("|")[2].split(" and ")
