@@ -20,6 +20,7 @@ __all__ = [
     "ORIENTATION",
     "ImageSource",
     "as_image_source",
+    "check_integers",
     "encoded_image",
     "from_array",
     "is_in_memory",
@@ -119,7 +120,17 @@ def _of_16_bits(image: Image.Image) -> Image.Image:
             f"an image in memory has pixels from {levels.min()} to {levels.max()}; convert it to"
             " 8 or 16 bits"
         )
+    check_integers(image.mode, int(levels.max()), "an image in memory")
     return Image.fromarray(levels.astype(np.uint16))
+
+
+def check_integers(mode: str, largest: int, name: str) -> None:
+    """Refuse 32-bit pixels that may be 8-bit ones: read as 16 bits, the picture would be black."""
+    if mode == "I" and 0 < largest <= 255:
+        raise ImageError(
+            f"{name} has 32-bit pixels of at most {largest}, whose range is unknown; convert it to"
+            " 8 or 16 bits"
+        )
 
 
 def _orientation(image: Image.Image) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mismatch.data.rows import Row
+from mismatch.io.remote import is_url
 from mismatch.jobs.options import ModelSettings, open_predictor
 from mismatch.jobs.output.run_record import option_key
 from mismatch.jobs.prediction_rows import PredictionRows, Shard
@@ -93,7 +95,7 @@ def run_settings(
     return {
         "the model": [engine.fingerprint, _head_digest(engine), asdict(engine.score)],
         "the engine": {name: value for name, value in described.items() if name != "threads"},
-        "the images' folder": source.base or ".",
+        "the images' folder": _images_folder(source.base),
         option_key("threshold"): predictor.threshold,
         option_key("review_band"): predictor.review and asdict(predictor.review),
         option_key("long_text"): predictor.pipeline.long_text,
@@ -104,6 +106,13 @@ def run_settings(
         **({} if predictor.slices is None else {"slices' thresholds": asdict(predictor.slices)}),
         **_image_settings(source, settings),
     }
+
+
+def _images_folder(base: str) -> str:
+    """Return where relative image paths lead, whatever the working directory is next time."""
+    if is_url(base):
+        return base
+    return os.path.abspath(base) if base else f"the working directory {Path.cwd()}"
 
 
 def _image_settings(source: PredictionRows, settings: PredictSettings) -> dict[str, bool]:

@@ -38,6 +38,8 @@ from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 
 __all__ = ["ThresholdResult", "tune_threshold"]
 
+CONFIDENCE = 0.95  # of `max_missed`
+SHRINKAGE = 200.0  # rows
 logger = logging.getLogger(__name__)
 
 ObjectiveName = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost"]
@@ -120,6 +122,7 @@ class _Wanted:
 
     def __post_init__(self) -> None:
         self._check_aims()
+        self._check_needs()
         self._check_band()
 
     def _check_aims(self) -> None:
@@ -134,6 +137,32 @@ class _Wanted:
             raise InputError(
                 "`max_missed` promises for all rows together; it has no `slice_column`"
             )
+
+    def _check_needs(self) -> None:
+        """Refuse an option, changed from its default, without the one that it belongs to."""
+        has_target = self.target_precision is not None or self.target_recall is not None
+        changed = {
+            "cost_miss": (self.cost_miss != 1, self.objective == "cost", "objective='cost'"),
+            "cost_false_alarm": (
+                self.cost_false_alarm != 1,
+                self.objective == "cost",
+                "objective='cost'",
+            ),
+            "target_of": (self.target_of != "mismatch", has_target, "target_precision"),
+            "confidence": (
+                self.confidence != CONFIDENCE,
+                self.max_missed is not None,
+                "max_missed",
+            ),
+            "shrinkage": (
+                self.shrinkage != SHRINKAGE,
+                self.slice_column is not None,
+                "slice_column",
+            ),
+        }
+        for name, (is_changed, has_other, other) in changed.items():
+            if is_changed and not has_other:
+                raise InputError(f"`{name}` has no effect without `{other}`; pass both or neither")
 
     def _check_band(self) -> None:
         """Refuse two answers to the question which scores are reviewed."""
@@ -197,10 +226,10 @@ def tune_threshold(
     target_recall: float | None = None,
     target_of: Literal["mismatch", "match"] = "mismatch",
     max_missed: float | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     thresholds: Sequence[float] | None = None,
     slice_column: str | None = None,
-    shrinkage: float = 200.0,
+    shrinkage: float = SHRINKAGE,
     review_band: ReviewBand | None = None,
     max_risk: float | None = None,
     min_rows: int = 50,

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mismatch import images
 from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
-from mismatch.images import from_array, to_8_bits, to_rgba
+from mismatch.images import check_integers, from_array, to_8_bits, to_rgba
 from mismatch.io.remote import Remote, is_url
 from mismatch.io.retries import (
     NO_MEMORY,
@@ -349,4 +349,5 @@ def _from_integers(image: Image.Image, name: str) -> Image.Image:
         raise ImageError(
             f"{name} has pixels from {levels.min()} to {levels.max()}; convert it to 8 or 16 bits"
         )
+    check_integers(image.mode, int(levels.max()), name)
     return Image.fromarray(to_8_bits(levels))

@@ -18,6 +18,10 @@ DEEPEST = 16  # sequences within sequences
 MAX_GROWTH = 1_000  # how many times as long all replacements together may make a text
 LONGEST_PATTERN = 5_000  # characters of a regular expression; the longest in use have some hundred
 REPETITION = re.compile(r"[*+]|\{(\d*)(,?)(\d*)\}")
+# without bound, that one after the other make up an alternative of a pattern; GPT-4's and Qwen's
+# have two. A search tries all ways to share a text among them.
+MAX_REPETITIONS = 2
+MAX_WORD = 1_000  # letters of a word that WordPiece looks for pieces in; the cost grows by its cube
 FEW = 8  # times; a group in a group that repeats at most so often is no danger
 BACK_REFERENCE = re.compile(r"\\[1-9]|\\[kg][<']")  # \g calls a group again, itself too
 
@@ -47,7 +51,17 @@ def check_tokenizer_file(text: str) -> dict[str, Any]:
             _check_pattern(pattern["Regex"])
     if growth > MAX_GROWTH:
         raise _unbounded(f"its replacements make a text up to {growth:.3g} times as long")
+    _check_model(data.get("model"))
     return data
+
+
+def _check_model(model: Any) -> None:
+    """Refuse a model that takes words of any length apart by trying all their pieces."""
+    if not isinstance(model, dict):
+        return
+    letters = model.get("max_input_chars_per_word", 0)
+    if isinstance(letters, int) and letters > MAX_WORD:
+        raise _unbounded(f"it takes words of up to {letters:,} letters apart")
 
 
 def unknown_token(data: dict[str, Any]) -> str | None:
@@ -114,6 +128,11 @@ def _check_pattern(pattern: str) -> None:
         raise _unbounded(f"its pattern {pattern[:80]!r} refers back to a group")
     if _repeats_repetition(pattern):
         raise _unbounded(f"its pattern {pattern[:80]!r} repeats what may itself repeat")
+    count = _most_repetitions(pattern)
+    if count > MAX_REPETITIONS:
+        raise _unbounded(
+            f"its pattern {pattern[:80]!r} has {count} repetitions without bound after each other"
+        )
 
 
 def _repeats_repetition(pattern: str) -> bool:
@@ -142,6 +161,34 @@ def _repeats_repetition(pattern: str) -> bool:
             open_groups[-1] = True
         position += 1
     return False
+
+
+def _most_repetitions(pattern: str) -> int:
+    """Return how many repetitions without bound stand in one alternative of a pattern, at most:
+    those within a group count where it stands.
+    """
+    best = [0]  # of each open group's alternatives so far, the pattern's own first
+    count = [0]  # of each open group's present alternative
+    position = 0
+    while position < len(pattern):
+        char = pattern[position]
+        if char == "\\":
+            position += 1
+        elif char == "[":
+            position = _end_of_class(pattern, position)
+        elif char == "(":
+            best.append(0)
+            count.append(0)
+        elif char == ")" and len(count) > 1:
+            within = max(best.pop(), count.pop())
+            count[-1] += within
+        elif char == "|":
+            best[-1] = max(best[-1], count[-1])
+            count[-1] = 0
+        position += 1
+        if char not in "(|*+":
+            count[-1] += _is_unbounded(pattern, position)
+    return max(best[0], count[0])
 
 
 def _is_unbounded(pattern: str, position: int) -> bool:

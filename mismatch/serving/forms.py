@@ -19,6 +19,9 @@ LONGEST_TYPE = 1000  # characters of a Content-Type
 LONGEST_HEAD = 8192  # bytes of a part's head
 MAX_PART_HEADERS = 16  # lines of a part's head
 UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
+# encodings whose ASCII bytes are ASCII letters; clients name them without a need, as Java's do
+LIKE_ASCII = re.compile(r"iso-8859-\d{1,2}|iso_8859-1|latin-?1|windows-125\d|cp125\d")
+AS_IT_IS = (b"", b"7bit", b"8bit", b"binary")  # transfer encodings
 BOUNDARY = re.compile(rb"[\x20-\x7e]{0,255}[\x21-\x7e]")
 NEEDED = "a form of image, a file, and text is needed"
 
@@ -74,6 +77,11 @@ def _boundary(content_type: str) -> bytes:
 
 def _is_utf8(options: dict[bytes, bytes]) -> bool:
     return options.get(b"charset", b"utf-8").decode("latin-1").lower() in UTF8
+
+
+def _is_like_ascii(options: dict[bytes, bytes]) -> bool:
+    charset = options.get(b"charset", b"").decode("latin-1").lower()
+    return LIKE_ASCII.fullmatch(charset) is not None
 
 
 class _Parts:
@@ -150,6 +158,10 @@ class _Parts:
             raise HTTPException(422, f"the form's field {part.name!r} is there twice")
         if part.is_file != (part.name == "image"):
             raise HTTPException(422, NEEDED)
+        encoding = part.headers.get(b"content-transfer-encoding", b"").strip().lower()
+        if encoding not in AS_IT_IS:
+            words = f"the form's field {part.name!r} has a Content-Transfer-Encoding"
+            raise HTTPException(415, f"{words}; send it as it is")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         part = self._part
@@ -164,7 +176,7 @@ class _Parts:
             self._file = bytes(part.data)
             return
         _, options = _options(part, b"content-type")
-        if not part.data.isascii() and not _is_utf8(options):
+        if not (_is_utf8(options) or (part.data.isascii() and _is_like_ascii(options))):
             words = f"the form's field {part.name!r} is not in UTF-8"
             raise HTTPException(415, f"{words}; send it in that encoding")
         self._fields[part.name] = _text(bytes(part.data), f"the form's field {part.name!r}")

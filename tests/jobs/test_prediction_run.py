@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mismatch.jobs.options import ModelSettings, RowSettings
 from mismatch.jobs.prediction_rows import Shard, open_prediction_rows
 from mismatch.jobs.prediction_run import BLOCK_ROWS, Cluster, PredictSettings, run_settings
@@ -66,6 +68,22 @@ def test_what_an_output_depends_on_has_the_names_of_earlier_versions(
 def test_options_of_a_cluster_that_are_changed() -> None:
     assert Cluster(None, None, BLOCK_ROWS).changed_options() == []
     assert Cluster(2, "auto", 9).changed_options() == ["actors", "ray_address", "block_rows"]
+
+
+def test_an_output_depends_on_where_its_relative_paths_lead(
+    colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same words in another working directory name other images."""
+    rows = [{"image_path": "red.png", "text": "red"}]
+    folders: dict[str, set[str]] = {"": set(), ".": set(), str(colour_images): set()}
+    for place in (colour_images, colour_images.parent):
+        monkeypatch.chdir(place)
+        for base, found in folders.items():
+            options = RowSettings(image_base_path=base)
+            with open_prediction_rows(rows, None, None, options, whole_header=False) as source:
+                run = run_settings(Predictor(colour_engine()), source, SETTINGS, {}, "csv")
+            found.add(run["the images' folder"])
+    assert [len(found) for found in folders.values()] == [2, 2, 1]
 
 
 def test_an_output_depends_on_which_images_may_be_used(

@@ -118,6 +118,11 @@ def test_a_dry_run_stores_nothing(run: Any) -> None:
     [
         (["--target-precision", "0.9", "--target-recall", "0.9"], "don't go together"),
         (["--review-band", "0.1,0.2", "--max-risk", "0.1"], "pass one of the two"),
+        (["--cost-miss", "5"], "--cost-miss has no effect without --objective"),
+        (["--objective", "f1", "--cost-false-alarm", "2"], "--cost-false-alarm has no effect"),
+        (["--objective", "f1", "--target-of", "match"], "has no effect without --target-precision"),
+        (["--confidence", "0.9"], "has no effect without --max-missed"),
+        (["--shrinkage", "5"], "has no effect without --slice"),
         (["--review-band", "0.3"], "write LOW,HIGH"),
         (["--review-band", "0.9,0.2"], "give the lower score first"),
         (["--slice", "kind", "--max-risk", "0.1"], "don't go together"),

@@ -226,6 +226,8 @@ def of_mode(mode: str) -> Image.Image:
         paletted = picture.convert("P").convert("PA")
         paletted.putalpha(picture.getchannel("A"))
         return paletted
+    if mode == "I":
+        return Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16) * 257)
     if mode.startswith("I;16"):
         return Image.frombytes(mode, (16, 16), bytes(range(128)) * 4)
     return picture.convert({"La": "LA", "HSV": "RGB"}.get(mode, mode)).convert(mode)

@@ -61,6 +61,8 @@ def check(**parts: Any) -> None:
         r"\s+",
         " {2,}",
         "(?:ab)+",
+        "a++b*+",
+        "(a*|b*|c*)(?!d+)",
         "",
         "[",
         "(",
@@ -87,6 +89,9 @@ def test_patterns_in_use_pass(pattern: str) -> None:
         r"(a)\1",
         r"(?<n>a\g<n>?)",
         "a" * 6000,
+        "a*a*a*(?!.)(?<=X)",
+        r"x|[ab]*\w+(?:c|d*)",
+        "a*(?=a*a*b)",
     ],
 )
 def test_patterns_that_could_search_without_end_are_refused(pattern: str) -> None:
@@ -96,6 +101,17 @@ def test_patterns_that_could_search_without_end_are_refused(pattern: str) -> Non
     ):
         with pytest.raises(CheckpointError, match=r"tokenizer\.json can't be used: "):
             check(**part)
+
+
+@pytest.mark.parametrize(("letters", "passes"), [(100, True), (1000, True), (10**5, False)])
+def test_words_that_are_taken_apart_are_bounded(letters: int, passes: bool) -> None:
+    """WordPiece tries all pieces of a word."""
+    model = {"type": "WordPiece", "vocab": {}, "max_input_chars_per_word": letters}
+    if passes:
+        check(model=model)
+        return
+    with pytest.raises(CheckpointError, match=r"it takes words of up to 100,000 letters apart"):
+        check(model=model)
 
 
 def test_a_pattern_that_is_a_text_is_none() -> None:

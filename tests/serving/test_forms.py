@@ -68,6 +68,22 @@ def test_text_that_is_no_utf_8_is_not_guessed() -> None:
     assert refused(IMAGE + part(b'name="te\xe9"', b"e") + END)[0] == 422
 
 
+@pytest.mark.parametrize("charset", ["iso-2022-jp", "utf-7", "hz", "utf-16", "unknown"])
+def test_letters_that_mean_others_in_their_encoding_are_refused(charset: str) -> None:
+    """`$B%7%c%D` is Japanese in ISO-2022-JP, and ASCII bytes."""
+    head = b"content-type: text/plain; charset=" + charset.encode()
+    assert refused(IMAGE + part(b'name="text"', b"$B%7%c%D", head) + END)[0] == 415
+
+
+@pytest.mark.parametrize("encoding", ["base64", "Quoted-Printable", "x-uuencode"])
+def test_a_field_in_a_transfer_encoding_is_refused(encoding: str) -> None:
+    head = b"content-transfer-encoding: " + encoding.encode()
+    assert refused(IMAGE + part(b'name="text"', b"cmVk", head) + END)[0] == 415
+    head = b"content-transfer-encoding: binary"
+    plain = IMAGE + part(b'name="text"', b"red", head) + END
+    assert parse_form(plain, KIND, NAMES, 100).fields == {"text": "red"}
+
+
 def test_ascii_text_is_taken_whatever_its_part_is_said_to_be_in() -> None:
     """As Java's clients send it."""
     said = part(b'name="text"', b"red", b"content-type: text/plain; charset=ISO-8859-1")
