@@ -31,6 +31,7 @@ import httpx
 IMAGES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 BASE64 = 4 / 3  # characters a byte
 SPARE = 2**16  # bytes of a request's body apart from its images and texts
+FOREIGN = "its answer is not one of a mismatch service; check --url"
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class Client:
         such file.
         """
         data = image if isinstance(image, bytes) else image.read_bytes()
-        return Answer(
-            **self._send(
+        return _answer(
+            self._send(
                 "POST", "/v1/predict", files={"image": ("image", data)}, data={"text": text}
             ).json()
         )
@@ -123,8 +124,12 @@ class Client:
         What is wrong with one pair (no such file, no image, an empty text) is its status and stops
         no other.
         """
-        limits = self.model()["limits"]
-        for group in _groups(pairs, limits["max_pairs"], limits["max_body"] - SPARE):
+        try:
+            limits = self.model()["limits"]
+            max_pairs, max_body = int(limits["max_pairs"]), int(limits["max_body"])
+        except (KeyError, TypeError, ValueError):
+            raise ServiceError(200, FOREIGN) from None
+        for group in _groups(pairs, max_pairs, max_body - SPARE):
             yield from self._predict_group(group)
 
     def _predict_group(self, group: list[tuple[Pair, bytes | None]]) -> Iterator[Answer]:
@@ -161,10 +166,11 @@ class Client:
             "texts": {name: text for text, name in texts.items()},
             "pairs": [{"image": images[data], "text": texts[pair.text]} for pair, data in pairs],
         }
-        return [
-            Answer(**one)
-            for one in self._send("POST", "/v1/predict/batch", json=question).json()["answers"]
-        ]
+        found = self._send("POST", "/v1/predict/batch", json=question).json()
+        answers = found.get("answers") if isinstance(found, dict) else None
+        if not isinstance(answers, list) or len(answers) != len(pairs):
+            raise ServiceError(200, FOREIGN)
+        return [_answer(one) for one in answers]
 
     def _alone(self, pair: Pair, data: bytes) -> Answer:
         try:
@@ -243,10 +249,21 @@ def _size(part: bytes | str) -> float:
 
 
 def _read(path: Path) -> bytes | None:
+    """The bytes of a file; None where there is none. A pipe or a device might never end."""
     try:
-        return path.read_bytes()
+        return path.read_bytes() if path.is_file() else None
     except (OSError, ValueError):  # ValueError: a path with a NUL
         return None
+
+
+def _answer(found: Any) -> Answer:
+    """What the service says; fields that later services add are left out."""
+    try:
+        return Answer(
+            **{name: found[name] for name in Answer.__dataclass_fields__ if name in found}
+        )
+    except TypeError:
+        raise ServiceError(200, FOREIGN) from None
 
 
 def _error(status: str) -> Answer:
@@ -310,6 +327,9 @@ def _pairs_of_csv(path: Path, base: Path) -> list[Pair]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         try:
+            names = rows.fieldnames or []
+            if len(set(names)) < len(names):
+                raise ValueError(f"{path}: two columns have one name; rename one")
             return [_pair(row, base, f"{path}:{rows.line_num}") for row in rows]
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not in UTF-8; save it in that encoding") from None
@@ -317,14 +337,28 @@ def _pairs_of_csv(path: Path, base: Path) -> list[Pair]:
             raise ValueError(f"{path}:{rows.line_num + 1}: {error}; mend the row") from None
 
 
-def _pair(row: dict[str, str | None], base: Path, place: str) -> Pair:
+def _pair(row: dict[Any, Any], base: Path, place: str) -> Pair:
     image, text = row.get("image_path"), row.get("text")
+    if None in row:  # where DictReader puts what is behind the header's columns
+        raise ValueError(
+            f"{place}: the row has more fields than the header; put a text with commas in quotes"
+        )
     if image is None or text is None:
         missing = "text" if image is not None else "image_path"
         raise ValueError(
             f"{place}: the row has no {missing}; columns image_path and text are needed"
         )
-    return Pair(base / image, text)
+    path = base / image
+    if not _lies_in(base, path):
+        raise ValueError(f"{place}: '{image}' lies outside of {base}, and is not sent")
+    return Pair(path, text)
+
+
+def _lies_in(base: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(base.resolve())
+    except ValueError:  # a NUL: such a file can't be read either
+        return True
 
 
 def _pairs_of_folder(folder: Path, text: str) -> list[Pair]:

@@ -81,6 +81,10 @@ class Columns:
     @cached_property
     def labels(self) -> dict[str, int]:
         """Map what may stand in the label's column, in lower case → 0 or 1."""
+        if not isinstance(self.label_map, str):
+            raise InputError(
+                f"`label_map` is {self.label_map!r}; a text such as 'match=1,mismatch=0' is needed"
+            )
         named = _label_map(self.label_map) if self.label_map.strip() else {}
         return named if named.keys() & LABELS.keys() else LABELS | named
 

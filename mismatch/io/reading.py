@@ -116,11 +116,21 @@ def read_json(path: str | Path | Remote, max_bytes: int = LARGEST_JSON) -> Any:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, unique: bool = False) -> Any:
     """Return what a JSON text says. ValueError or RecursionError where it is none: also for NaN and
-    Infinity, which Python would take.
+    Infinity, which Python would take, and for a key that an object has twice if `unique`.
     """
-    return json.loads(text, parse_constant=_refuse_constant)
+    pairs = _unique if unique else None
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=pairs)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return values
 
 
 def _refuse_constant(name: str) -> None:

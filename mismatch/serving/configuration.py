@@ -184,7 +184,7 @@ class Settings:
     def read(cls, path: str | Path, **more: Any) -> Self:
         """Read the settings from a JSON file of these names; `more` wins over it."""
         try:
-            values = parse_json(read_text(path))
+            values = parse_json(read_text(path), unique=True)
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path} can't be read as the service's settings: {error}") from error
         if not isinstance(values, dict):

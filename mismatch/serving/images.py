@@ -78,8 +78,8 @@ class ImageDecoder:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # keys: the digests of images
-        self._failures: OrderedDict[bytes, ImageError] = OrderedDict()
+        # keys: the digests of images, and what they were decoded for, which decides of the cost
+        self._failures: OrderedDict[tuple[bytes, ImageSpec], ImageError] = OrderedDict()
         self._pool: DecodingPool | None = None
         if can_isolate():
             self._pool = DecodingPool(
@@ -118,16 +118,15 @@ class ImageDecoder:
         remembered = None if pixels else served.remembered(digest)
         if remembered is not None:
             return remembered
-        if digest in self._failures:
-            failure = self._failures[digest]
+        spec = served.predictor.engine.image_spec
+        if (digest, spec) in self._failures:
+            failure = self._failures[digest, spec]
             # a fresh one: each raise adds frames to an error, and these hold the picture
             raise type(failure)(str(failure))
         try:
-            return PreparedImage(
-                digest, await self._decoded(data, served.predictor.engine.image_spec, request)
-            )
+            return PreparedImage(digest, await self._decoded(data, spec, request))
         except ImageError as error:
-            self._note_failure(digest, error)
+            self._note_failure((digest, spec), error)
             raise type(error)(str(error)) from None
 
     async def _decoded(self, data: bytes, spec: ImageSpec, request: Hashable) -> NDArray[np.uint8]:
@@ -139,9 +138,9 @@ class ImageDecoder:
             self._pool.submit(data, spec, name=NAME, client=client, request=request)
         )
 
-    def _note_failure(self, digest: bytes, error: ImageError) -> None:
+    def _note_failure(self, key: tuple[bytes, ImageSpec], error: ImageError) -> None:
         """Remember a failure, so that the same picture costs its ten seconds once."""
-        self._failures[digest] = without_traceback(error)
+        self._failures[key] = without_traceback(error)
         if len(self._failures) > MAX_FAILURES:
             self._failures.popitem(last=False)
 

@@ -179,6 +179,12 @@ ROWS = {
     "a row too short": (b"image_path,text\nred.png,red\nred.png\n", ":3: the row has no text"),
     "no column": (b"path,text\nred.png,red\n", ":2: the row has no image_path"),
     "Latin-1": ("image_path,text\nred.png,caf\xe9\n".encode("latin-1"), "not in UTF-8; save it"),
+    "a row too long": (
+        b"image_path,text\nred.png,red, white and blue\n",
+        ":2: the row has more fields than the header",
+    ),
+    "a name twice": (b"image_path,text,text\nred.png,red,blue\n", "two columns have one name"),
+    "outside": (b"image_path,text\n../red.png,red\n", ":2: '../red.png' lies outside of"),
     "a huge field": (b"image_path,text\nred.png," + b"a" * 200_000, ":2: field larger"),
 }
 
@@ -323,6 +329,33 @@ def test_a_service_that_stays_busy_or_is_not_there_is_an_error(
         assert waited == [1.0, 1.0]
     with client.Client(address, tries=2) as service, pytest.raises(client.httpx.ConnectError):
         service.predict(colour_images / "red.png", "red")
+
+
+@pytest.mark.parametrize("foreign", [{}, [], {"limits": 5}, {"limits": {"max_pairs": "many"}}])
+def test_an_answer_of_something_else_is_one_error(
+    foreign: object, colour_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red = colour_images / "red.png"
+    with client.Client("http://127.0.0.1:9") as service:
+        answer = client.httpx.Response(200, json=foreign)
+        monkeypatch.setattr(service, "_send", lambda *_, **__: answer)
+        for asked in (
+            lambda: service.predict(red, "red"),
+            lambda: list(service.predict_pairs([client.Pair(red, "red")])),
+            lambda: service._batch([(client.Pair(red, "red"), b"")]),
+        ):
+            with pytest.raises(client.ServiceError, match="not one of a mismatch service"):
+                asked()
+
+
+def test_a_later_services_answer_may_say_more() -> None:
+    assert client._answer({**ANSWER, "later": 1}) == client.Answer(**ANSWER)
+
+
+def test_only_files_are_sent(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert client._read(tmp_path / "pipe.png") is None
+    assert client._read(Path("/dev/zero")) is None
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:

@@ -253,6 +253,8 @@ EXPECTED = (
         (["bags/1.jpg", "Shoes/1.JPG"], "Shoes/1.JPG", False),
         (["bags/1.jpg", "x/bags/1.jpg", "./bags/1.jpg"], "bags/1.jpg", True),
         (["bags/1.jpg", "bags/1.jpg", "bags/2.jpg"], "bags/1.jpg", True),
+        (["1.jpg", "bags/1.jpg"], "bags/1.jpg", False),
+        (["1.jpg", "bags/1.jpg"], "1.jpg", True),
     ],
 )
 def test_one_image_is_not_given_to_rows_of_two_folders(
@@ -294,19 +296,22 @@ def test_csvs_that_no_page_can_show_are_refused(ran: Run, text: str, said: Any) 
     assert ran("csv", f"(() => m.parse({text}).rows.map(row => row.line))()") == said
 
 
-def test_an_earlier_download_can_be_checked_again(ran: Run) -> None:
-    sheet = {"header": ["image_path", "text", "similarity_score", "status"]}
-    rows = [
-        {
-            "cells": ["1.png", "red", "0.1", "old"],
-            "answer": {
-                "similarity_score": 0.5,
-                "threshold": 0.4,
-                "prediction": "match",
-                "status": "ok",
-            },
-        }
+ADDED = ["similarity_score", "threshold", "prediction", "status"]
+CHECKED = {"similarity_score": 0.5, "threshold": 0.4, "prediction": "match", "status": "ok"}
+
+
+def test_columns_of_the_users_own_stay_under_another_name(ran: Run) -> None:
+    sheet = {"header": ["image_path", "status", "text", "input_status"]}
+    rows = [{"cells": ["1.png", "sold", "red", "new"], "answer": CHECKED}]
+    assert ran("table", "m.records(a[0], a[1])", [rows, sheet]) == [
+        ["image_path", "input_input_status", "text", "input_status", *ADDED],
+        ["1.png", "sold", "red", "new", 0.5, 0.4, "match", "ok"],
     ]
+
+
+def test_an_earlier_download_can_be_checked_again(ran: Run) -> None:
+    sheet = {"header": ["image_path", "text", *ADDED]}
+    rows = [{"cells": ["1.png", "red", "0.1", "0.2", "match", "old"], "answer": CHECKED}]
     expected = [
         ["image_path", "text", "similarity_score", "threshold", "prediction", "status"],
         ["1.png", "red", 0.5, 0.4, "match", "ok"],

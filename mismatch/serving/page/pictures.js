@@ -113,9 +113,16 @@ function endsOf(path) {
   return starts.reverse().map(start => path.slice(start));
 }
 
-/** Note that a row means an image; of two paths that differ by more than their beginning the image can't be both. */
+/**
+ * Note that a row means an image. Of two paths that differ by more than their beginning the image can't be both, nor one with
+ * more folders where a row names it as it was chosen.
+ */
 function claim(entry, wanted) {
-  if (wanted.length <= entry.path.length) return;
+  if (wanted.length < entry.path.length) return;
+  if (wanted.length === entry.path.length) {
+    entry.torn = true;
+    return;
+  }
   const earlier = entry.claim ?? wanted;
   const [longer, shorter] = earlier.length > wanted.length ? [earlier, wanted] : [wanted, earlier];
   if (longer !== shorter && !longer.endsWith(`/${shorter}`)) entry.torn = true;

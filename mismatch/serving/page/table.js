@@ -131,11 +131,25 @@ export function resultsTable(look) {
   };
 }
 
-/** Header and rows: the columns of the file, those that an earlier download added left out, and what is said of each row. */
+/**
+ * Header and rows: the columns of the file, those that an earlier download added left out, and what is said of each row. A
+ * column of the user's own that has such a name is called input_…, as in the files that `mismatch predict` writes.
+ */
 export function records(rows, {header}) {
-  const kept = header.map((name, at) => ({name, at})).filter(({name}) => !ADDED.includes(name));
+  const own = header.length - ADDED.length, again = own >= 0 && ADDED.every((name, i) => header[own + i] === name);
+  const kept = renamed(again ? header.slice(0, own) : header).map((name, at) => ({name, at}));
   const said = ({answer}) => answer ? [answer.similarity_score ?? "", answer.threshold ?? "", answer.prediction, answer.status] : ["", "", "", LATER];
   return [[...kept.map(({name}) => name), ...ADDED], ...rows.map(row => [...kept.map(({at}) => row.cells[at] ?? ""), ...said(row)])];
+}
+
+function renamed(header) {
+  const taken = new Set([...header, ...ADDED]);
+  return header.map(name => {
+    let other = name;
+    while (ADDED.includes(other) || (other !== name && taken.has(other))) other = `input_${other}`;
+    taken.add(other);
+    return other;
+  });
 }
 
 /** "12 mismatches, 3 to review, 85 matches, 1 without a score" */
