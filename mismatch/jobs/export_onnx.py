@@ -10,10 +10,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from mismatch.data.pairs import LABELS, one_image_each, read_rows, resolve_image
+from mismatch.data.columns import parse_label
+from mismatch.data.pairs import format_location, one_image_each, read_rows, resolve_image
 from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
-from mismatch.errors import CheckpointError, InputError, MismatchError, MissingExtraError
+from mismatch.errors import (
+    CheckpointError,
+    InputError,
+    LabelError,
+    MismatchError,
+    MissingExtraError,
+)
 from mismatch.io.outputs import refuse_model_folder
 from mismatch.jobs.options import (
     RowOptions,
@@ -155,9 +162,19 @@ def labelled_rows(source: RowSource, max_rows: int) -> list[Row]:
     for row in islice(
         read_rows(source.path, require_label=False, columns=source.columns), max_rows
     ):
-        label = LABELS.get(row.columns.get("label", "").strip())
-        rows += _one_image_each(row._replace(label=label), source)
+        rows += _one_image_each(row._replace(label=_label(row, source)), source)
     return rows
+
+
+def _label(row: Row, source: RowSource) -> int | None:
+    """Return a row's label; None where it has none, InputError where that can't be read."""
+    written = row.columns.get("label", "").strip()
+    if not written or not row.intact:
+        return None
+    try:
+        return parse_label(written, source.columns)
+    except LabelError as error:
+        raise InputError(f"{format_location(source.name, row.line)}: {error}") from error
 
 
 def pairs_of(rows: Sequence[Row], source: RowSource, score: ScoreSpec) -> list[Pair]:

@@ -27,6 +27,7 @@ from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
 from mismatch.jobs.pictures import Pictures
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import check_table, row_table
+from mismatch.jobs.scored_windows import free_name
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
 from mismatch.reports.negatives_lines import WARN_FROM, negatives_lines
 from mismatch.runtime.predictor import Predictor, load
@@ -38,6 +39,7 @@ KINDS = "random=0.5,hard=0.3,attribute=0.2"
 MAX_PER_POSITIVE = 20
 MAX_SEED = 2**63 - 1  # what numpy takes
 ADDED = ("label", "kind")
+OWN_KINDS = {"", "match", "random", "hard", "attribute"}
 OPTION = "`output`"
 
 
@@ -103,6 +105,13 @@ class _Matches:
     mismatches: int = 0  # rows labelled 0, which are left out
     # line and why, of rows that can't be used
     unusable: list[tuple[int, str]] = field(default_factory=list)
+    own_kind: str | None = None  # what the user's own column `kind` is called, if there is one
+
+    def keep_own_kind(self) -> None:
+        """Rename a column `kind` that is not of an earlier result."""
+        if not {row.get("kind", "") for row in self.rows} <= OWN_KINDS:
+            self.own_kind = free_name("kind", self.header)
+            self.header.append(self.own_kind)
 
 
 @dataclass(frozen=True)
@@ -187,7 +196,8 @@ def _shares(kinds: str | Mapping[str, float]) -> dict[str, float]:
     """Return the share of each kind; `random=0.5,hard` is read too. InputError."""
     pairs: list[tuple[str, Any]] = []
     if isinstance(kinds, str):
-        pairs += [_named_share(part) for part in kinds.split(",")]
+        named = (part.partition("=") for part in kinds.split(","))
+        pairs += [(kind.strip(), share or "1") for kind, _, share in named]
     elif isinstance(kinds, Mapping):
         pairs += kinds.items()
     else:
@@ -199,11 +209,6 @@ def _shares(kinds: str | Mapping[str, float]) -> dict[str, float]:
         except (TypeError, ValueError) as error:
             raise InputError(f"`kinds`: '{kind}={share}' is not KIND=SHARE, as hard=0.3") from error
     return shares
-
-
-def _named_share(part: str) -> tuple[str, str]:
-    kind, _, share = part.partition("=")
-    return kind.strip(), share or "1"
 
 
 def _check_target(
@@ -242,6 +247,7 @@ def _read(source: RowSource, *, refuse_memory: bool) -> _Matches:
     # later objects of JSON lines may have other keys
     keys = dict.fromkeys(name for row in matches.rows for name in row)
     matches.header += [name for name in keys if name not in matches.header]
+    matches.keep_own_kind()
     return matches
 
 
@@ -329,7 +335,9 @@ def _write(output: Path, matches: _Matches, labelled: Sequence[_Labelled]) -> No
 
 
 def _values(matches: _Matches, row: _Labelled) -> dict[str, Any]:
-    return {**matches.rows[row.match], "text": row.text, "label": row.label, "kind": row.kind}
+    values = matches.rows[row.match]
+    own = {} if matches.own_kind is None else {matches.own_kind: values.get("kind", "")}
+    return {**values, "text": row.text, "label": row.label, "kind": row.kind, **own}
 
 
 def _in_memory(
@@ -342,6 +350,8 @@ def _in_memory(
         source.columns.label: [row.label for row in labelled],
         "kind": [row.kind for row in labelled],
     }
+    if matches.own_kind is not None:
+        added[matches.own_kind] = [matches.rows[row.match].get("kind", "") for row in labelled]
     # each row is a line of the temporary file
     rows = pick_rows(user_rows, [matches.lines[row.match] - 1 for row in labelled], added)
     # the index of a pandas table would have each match's name again for its mismatches

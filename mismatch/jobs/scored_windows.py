@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +20,7 @@ __all__ = [
     "Entry",
     "RunCounts",
     "Window",
+    "free_name",
     "kept_columns",
     "scored_windows",
 ]
@@ -86,6 +87,13 @@ def scored_windows(
         yield Window(entries, failed, predictions.counts.long_texts, use.sliced)
 
 
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return what a user's column is called where its name is needed: `input_…`."""
+    while name in taken:
+        name = f"input_{name}"
+    return name
+
+
 def kept_columns(header: Iterable[str]) -> dict[str, str]:
     """Return the input's columns → what they are called behind the scores; one that would clash
     with a score's name is `input_…`.
@@ -95,9 +103,7 @@ def kept_columns(header: Iterable[str]) -> dict[str, str]:
     for name in header:
         if name in ("image_path", "text"):
             continue
-        new = name
-        while new in COLUMNS or (new != name and new in taken):
-            new = f"input_{new}"
+        new = free_name(name, taken) if name in COLUMNS else name
         taken.add(new)
         kept[name] = new
     return kept

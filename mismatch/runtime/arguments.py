@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import os
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal, get_args
 from mismatch.errors import InputError
 from mismatch.runtime.hardware import MAX_THREADS
 from mismatch.runtime.preprocess import Decoder
-from mismatch.specs import LongText, ReviewBand, ScoreSpec
+from mismatch.specs import LongText, ReviewBand, ScoreSpec, SliceThresholds
 
 __all__ = [
     "check_batch_size",
@@ -22,8 +23,11 @@ __all__ = [
     "check_threads",
     "check_threshold",
     "check_workers",
+    "decisions_in_use",
     "review_band",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 def check_path(path: object, option: str) -> str | Path:
@@ -58,6 +62,26 @@ def check_batch_size(batch_size: object) -> int | Literal["auto"]:
     if number < 1:
         raise InputError(f"the batch size is {number}; at least 1 is needed", option="batch_size")
     return number
+
+
+def decisions_in_use(
+    score: ScoreSpec, threshold: float | None, band: ReviewBand | None
+) -> tuple[float, ReviewBand | None, SliceThresholds | None]:
+    """Return the threshold, the review band and the thresholds by slice in use: those given, else
+    the stored ones.
+
+    A `threshold` that is given holds for all rows: what else is stored is left out, which is
+    logged.
+    """
+    value = check_threshold(score, threshold)
+    if threshold is None:
+        return value, band or score.review, score.slices
+    if band is None and score.review is not None:
+        logger.warning("`threshold` is given: the stored review band is left out")
+    if score.slices is not None:
+        column = score.slices.column
+        logger.warning("`threshold` is given: the stored thresholds by %r are left out", column)
+    return value, band, None
 
 
 def check_threshold(score: ScoreSpec, threshold: object) -> float:

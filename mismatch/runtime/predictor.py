@@ -21,7 +21,7 @@ from mismatch.errors import MisuseError
 from mismatch.runtime.arguments import (
     check_path,
     check_threads,
-    check_threshold,
+    decisions_in_use,
     review_band,
 )
 from mismatch.runtime.common_space import project
@@ -85,9 +85,8 @@ class Predictor:
         """
         band = review_band(review)
         settings = EngineSettings.checked(batch_size, workers, long_text, cache, decoder)
-        self.threshold = check_threshold(engine.score, threshold)
-        self.review = engine.score.review if band is None and threshold is None else band
-        self.slices = engine.score.slices if threshold is None else None
+        in_use = decisions_in_use(engine.score, threshold, band)
+        self.threshold, self.review, self.slices = in_use
         if band is not None:
             band.check_thresholds(self.thresholds, "review")
         self._model = ModelHandle(engine, settings)

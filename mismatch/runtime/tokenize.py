@@ -371,6 +371,8 @@ def _parse(tokenizer_json: str, context_length: int) -> tuple[tokenizers.Tokeniz
         ) from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(context_length)
+    if getattr(tokenizer.model, "dropout", None) is not None:
+        tokenizer.model.dropout = None  # of BPE, for training: a text's pieces would be drawn
     unknown = unknown_token(data)
     special = {
         number: token.content

@@ -4,9 +4,12 @@ grows them without end, or searches them without end.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from mismatch.errors import CheckpointError
 from mismatch.io.reading import parse_json
@@ -18,9 +21,11 @@ DEEPEST = 16  # sequences within sequences
 MAX_GROWTH = 1_000  # how many times as long all replacements together may make a text
 LONGEST_PATTERN = 5_000  # characters of a regular expression; the longest in use have some hundred
 REPETITION = re.compile(r"[*+]|\{(\d*)(,?)(\d*)\}")
-# without bound, that one after the other make up an alternative of a pattern; GPT-4's and Qwen's
-# have two. A search tries all ways to share a text among them.
-MAX_REPETITIONS = 2
+MAX_REPETITIONS = 2  # without bound, at the end of an alternative; GPT-4's and Qwen's have as many
+QUANTIFIER = re.compile(r"(?:[*+?]|\{\d*,?\d*\})[?+]?")
+GROUP_HEAD = re.compile(r"\((?:\?(?:[:=!>]|<[=!]|[a-zA-Z-]*[:)]?|<\w+>))?")
+OPTIONAL = re.compile(r"[*?]|\{0?,")
+MAX_PREPENDED = 16  # letters that a step puts before each text; in use is one
 MAX_WORD = 1_000  # letters of a word that WordPiece looks for pieces in; the cost grows by its cube
 FEW = 8  # times; a group in a group that repeats at most so often is no danger
 BACK_REFERENCE = re.compile(r"\\[1-9]|\\[kg][<']")  # \g calls a group again, itself too
@@ -102,9 +107,15 @@ def _steps(step: Any, depth: int) -> Iterator[dict[str, Any]]:
 
 
 def _growth(step: dict[str, Any], pattern: Any) -> float:
-    """Return how many times as long a step makes a text, at most. What Unicode's forms and
-    SentencePiece's tables do is small compared with that.
+    """Return how many times as long a step makes a text, at most. What Unicode's forms do is small
+    compared with that.
     """
+    prepended = step.get("prepend")
+    if isinstance(prepended, str) and len(prepended) > MAX_PREPENDED:
+        raise _unbounded(f"it puts {len(prepended):,} letters before each text")
+    table = step.get("precompiled_charsmap")
+    if isinstance(table, str):
+        return _growth_of_table(table)
     content = step.get("content")
     if (
         step.get("type") != "Replace"
@@ -118,6 +129,18 @@ def _growth(step: dict[str, Any], pattern: Any) -> float:
     return max(1.0, len(content) / max(1, replaced))
 
 
+def _growth_of_table(table: str) -> float:
+    """Return the bytes of the longest replacement in a SentencePiece table: base64 of a trie, its
+    size before it, and texts that each end with NUL.
+    """
+    try:
+        data = base64.b64decode(table, validate=True)
+    except (binascii.Error, ValueError):
+        return 1.0  # for the library to say
+    trie = int.from_bytes(data[:4], "little")
+    return float(max(map(len, data[4 + trie :].split(b"\0"))) or 1)
+
+
 def _check_pattern(pattern: str) -> None:
     """Refuse what makes a search by trying back and forth exponential: repetition of what is
     repeated, or of one of several; references back.
@@ -128,11 +151,8 @@ def _check_pattern(pattern: str) -> None:
         raise _unbounded(f"its pattern {pattern[:80]!r} refers back to a group")
     if _repeats_repetition(pattern):
         raise _unbounded(f"its pattern {pattern[:80]!r} repeats what may itself repeat")
-    count = _most_repetitions(pattern)
-    if count > MAX_REPETITIONS:
-        raise _unbounded(
-            f"its pattern {pattern[:80]!r} has {count} repetitions without bound after each other"
-        )
+    if _may_search_in_vain(pattern):
+        raise _unbounded(f"its pattern {pattern[:80]!r} shares a text among several repetitions")
 
 
 def _repeats_repetition(pattern: str) -> bool:
@@ -163,13 +183,72 @@ def _repeats_repetition(pattern: str) -> bool:
     return False
 
 
-def _most_repetitions(pattern: str) -> int:
-    """Return how many repetitions without bound stand in one alternative of a pattern, at most:
-    those within a group count where it stands.
+def _may_search_in_vain(pattern: str) -> bool:
+    """Return whether something that can fail stands behind two repetitions without bound, in one
+    alternative: all ways to share a text between these are then tried, from each of its letters.
+    A third repetition counts as that too.
     """
-    best = [0]  # of each open group's alternatives so far, the pattern's own first
-    count = [0]  # of each open group's present alternative
+    open_groups: list[_Group] = []
+    group = _Group(0, 0)
     position = 0
+    while position < len(pattern):
+        char = pattern[position]
+        if char == "(":
+            open_groups.append(group)
+            # what may be left out need not succeed
+            is_optional = OPTIONAL.match(pattern, _end_of_group(pattern, position)) is not None
+            group = _Group.within(0 if is_optional else group.count)
+            position = GROUP_HEAD.match(pattern, position).end()  # type: ignore[union-attr]
+            continue
+        if char == "|":
+            group.next_alternative()
+            position += 1
+            continue
+        before = group.count
+        if char == ")" and open_groups:
+            within = group.most()
+            before = group.begun
+            group = open_groups.pop()
+            group.count = max(group.count, within)
+        elif char == "[":
+            position = _end_of_class(pattern, position)
+        elif char == "\\":
+            position += 1
+        position += 1
+        repeats = _is_unbounded(pattern, position)
+        is_optional = OPTIONAL.match(pattern, position) is not None
+        if before >= MAX_REPETITIONS and (repeats or not is_optional):
+            return True
+        group.count += repeats
+        quantifier = QUANTIFIER.match(pattern, position)
+        if quantifier is not None:
+            position = quantifier.end()
+    return False
+
+
+@dataclass
+class _Group:
+    """Repetitions without bound before what is read of a group, those before the group included."""
+
+    begun: int  # before the group
+    count: int  # in its present alternative
+    earlier: int = 0  # in its earlier alternatives, at most
+
+    @classmethod
+    def within(cls, count: int) -> Self:
+        return cls(count, count)
+
+    def next_alternative(self) -> None:
+        self.earlier = self.most()
+        self.count = self.begun
+
+    def most(self) -> int:
+        return max(self.earlier, self.count)
+
+
+def _end_of_group(pattern: str, position: int) -> int:
+    """Return where what stands behind the group begins that opens there."""
+    depth = 0
     while position < len(pattern):
         char = pattern[position]
         if char == "\\":
@@ -177,18 +256,13 @@ def _most_repetitions(pattern: str) -> int:
         elif char == "[":
             position = _end_of_class(pattern, position)
         elif char == "(":
-            best.append(0)
-            count.append(0)
-        elif char == ")" and len(count) > 1:
-            within = max(best.pop(), count.pop())
-            count[-1] += within
-        elif char == "|":
-            best[-1] = max(best[-1], count[-1])
-            count[-1] = 0
+            depth += 1
+        elif char == ")":
+            depth -= 1
+            if depth == 0:
+                return position + 1
         position += 1
-        if char not in "(|*+":
-            count[-1] += _is_unbounded(pattern, position)
-    return max(best[0], count[0])
+    return len(pattern)
 
 
 def _is_unbounded(pattern: str, position: int) -> bool:

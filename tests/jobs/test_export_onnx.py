@@ -110,6 +110,16 @@ def test_rows_to_verify_are_read_as_the_options_say(tmp_path: Path) -> None:
     assert "leaves the image base path base" in (pairs[5].problem or "")
 
 
+@pytest.mark.parametrize("label", ["zz", "True", "1.0"])
+def test_a_label_to_verify_with_that_can_not_be_read_is_refused(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"image_path,text,label\na.png,red,1\nb.png,red,\nc.png,red,{label}\n")
+    with open_rows(path, RowSettings()) as source:
+        assert [row.label for row in labelled_rows(source, 2)] == [1, None]
+        with pytest.raises(InputError, match=r"rows\.csv:4: label '"):
+            labelled_rows(source, 3)
+
+
 def test_a_bundle_becomes_a_repository_for_triton(
     tiny_bundles: dict[str, Path], tmp_path: Path
 ) -> None:

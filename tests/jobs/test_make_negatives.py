@@ -72,6 +72,24 @@ def test_a_labelled_file(pairs: Path, tmp_path: Path) -> None:
     assert "blind AUROC of the texts alone: 0." in result.stdout
 
 
+def test_a_column_kind_of_the_users_own_stays(tmp_path: Path) -> None:
+    rows = [
+        {"image_path": f"{n}.png", "text": f"{colour} bag", "kind": f"sort {n}"}
+        for n, colour in enumerate(COLOURS)
+    ]
+    more: dict[str, Any] = {"near_duplicates": False, "kinds": "random"}
+    made = mismatch.make_negatives(rows, **more).rows
+    assert {row["kind"] for row in made} == {"match", "random"}
+    assert all(row["input_kind"] == f"sort {row['image_path'][0]}" for row in made)
+    mismatch.make_negatives(rows, output=tmp_path / "made.csv", **more)
+    written = read_rows(tmp_path / "made.csv")
+    assert [row["input_kind"] for row in written] == [row["input_kind"] for row in made]
+    # of an earlier result they are made again
+    again = mismatch.make_negatives(tmp_path / "made.csv", **more).rows
+    assert "input_input_kind" not in again[0]
+    assert {row["kind"] for row in again} == {"match", "random"}
+
+
 def test_the_seed_and_how_many(pairs: Path, tmp_path: Path) -> None:
     made = []
     for number, seed in enumerate((0, 0, 1)):

@@ -520,6 +520,18 @@ def test_a_score_in_the_review_band_is_for_a_person(
     assert (given.prediction, given.is_match) == ("review", False)
 
 
+def test_a_threshold_that_leaves_out_what_is_stored_says_so(
+    colour_engine: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    Predictor(colour_engine(score=BANDED), threshold=0.5)
+    Predictor(colour_engine(score=SLICED), threshold=0.5)
+    Predictor(colour_engine(score=BANDED), threshold=0.5, review=(0.5, 0.6))
+    assert caplog.messages == [
+        "`threshold` is given: the stored review band is left out",
+        "`threshold` is given: the stored thresholds by 'shop' are left out",
+    ]
+
+
 def test_a_review_band_must_hold_the_thresholds_in_use(colour_engine: Any) -> None:
     for score, threshold, band, refused in (
         (BANDED, None, (0.6, 0.8), 0.5),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import ftfy
@@ -143,6 +145,16 @@ def test_truncation_and_padding_stored_in_the_file_are_not_obeyed() -> None:
     assert Tokenizer(spec(tokenizer_json=tokenizer.to_str()))(["a red bag"]).input_ids.tolist() == [
         [0, 4, 5, 6, 1]
     ]
+
+
+def test_the_dropout_of_pieces_is_for_training() -> None:
+    """A text with a BPE's dropout would have other tokens each time."""
+    spec = load_backbone("openclip", "tiny").text_spec
+    data = json.loads(spec.tokenizer_json)
+    data["model"]["dropout"] = 0.5
+    drawn = Tokenizer(replace(spec, tokenizer_json=json.dumps(data)))
+    texts = ["red shoes with stripes"] * 8
+    assert drawn.encode(texts) == Tokenizer(spec).encode(texts)
 
 
 def test_encode_and_pad_are_the_two_halves() -> None:

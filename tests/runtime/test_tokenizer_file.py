@@ -4,6 +4,7 @@ searches without end doesn't.
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ def replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
     return {"type": "Replace", "pattern": pattern, "content": content}
 
 
+def table(*replacements: bytes) -> str:
+    """A SentencePiece table with an empty trie."""
+    return base64.b64encode(b"\4\0\0\0" + b"trie" + b"\0".join(replacements)).decode()
+
+
 def sequence(*parts: Any) -> dict[str, Any]:
     return {"type": "Sequence", "normalizers": list(parts)}
 
@@ -63,6 +69,8 @@ def check(**parts: Any) -> None:
         "(?:ab)+",
         "a++b*+",
         "(a*|b*|c*)(?!d+)",
+        "a*b+?c?(?:de)?",
+        "a*b+|c*d*|e",
         "",
         "[",
         "(",
@@ -90,6 +98,11 @@ def test_patterns_in_use_pass(pattern: str) -> None:
         r"(?<n>a\g<n>?)",
         "a" * 6000,
         "a*a*a*(?!.)(?<=X)",
+        "a*a*(?!.)(?<=X)",
+        "a*a*$",
+        r"a+(?:a+|b)\b",
+        "a*(a*x)",
+        "a*a{1,99}b",
         r"x|[ab]*\w+(?:c|d*)",
         "a*(?=a*a*b)",
     ],
@@ -127,6 +140,8 @@ def test_replacements_in_use_pass() -> None:
         )
     )
     check(normalizer=sequence(replace({"Regex": " {2,}"}, " "), replace({"String": "``"}, '"')))
+    check(normalizer={"type": "Precompiled", "precompiled_charsmap": table(b"fi", b"1/2")})
+    check(normalizer={"type": "Precompiled", "precompiled_charsmap": "no base64"})
 
 
 @pytest.mark.parametrize(
@@ -136,6 +151,8 @@ def test_replacements_in_use_pass() -> None:
         sequence(*[sequence(replace({"String": "a"}, "aaaa"))] * 6),
         replace({"Regex": "."}, "a" * 2000),
         sequence(*[{"type": "Lowercase"}] * 65),
+        {"type": "Prepend", "prepend": "a" * 2000},
+        {"type": "Precompiled", "precompiled_charsmap": table(b"a" * 2000)},
     ],
 )
 def test_texts_that_grow_without_end_are_refused(normalizer: Any) -> None:
