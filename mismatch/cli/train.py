@@ -12,6 +12,7 @@ from mismatch.cli.logs import lines_on_stdout
 from mismatch.cli.options import ISOLATE
 from mismatch.cli.verb import option, verb
 from mismatch.training.config import TrainConfig, default_text, help_text, kinds
+from mismatch.training.option_groups import GROUPS
 from mismatch.training.options import Kind
 from mismatch.training.settings import read_settings
 
@@ -53,6 +54,7 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) 
     option("--config", metavar="F", is_eager=True, expose_value=False, callback=_read_config),
     *(_option(field, kinds()[field.name]) for field in fields(TrainConfig)),
     ISOLATE,
+    sections=GROUPS | {"Machine": (*GROUPS["Machine"], "isolate_decoding")},
 )
 def command(**options: Any) -> None:
     """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).

@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
 
 from mismatch.cli.flags import with_flags
+from mismatch.cli.sections import SectionedCommand
 
 __all__ = [
     "choice",
@@ -61,14 +62,17 @@ def described(text: str, *params: click.Parameter) -> tuple[click.Parameter, ...
 
 
 def verb(
-    short_help: str, *params: click.Parameter
+    short_help: str,
+    *params: click.Parameter,
+    sections: Mapping[str, Iterable[str]] | None = None,
 ) -> Callable[[Callable[..., object]], click.Command]:
-    """Make a command of the function below."""
+    """Make a command of the function below. `sections`: title → parameters' names, for the help."""
 
     def command(function: Callable[..., object]) -> click.Command:
         text, _, options = inspect.cleandoc(function.__doc__ or "").partition(HEAD)
-        return click.Command(
+        return SectionedCommand(
             function.__name__,
+            sections=sections,
             params=list(described(options, *params)),
             callback=function,
             help=text,
