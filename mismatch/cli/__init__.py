@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from mismatch import __version__
 from mismatch.cli.flags import with_flags
 from mismatch.cli.logs import logs_as_lines
 from mismatch.cli.progress import progress_bar
@@ -229,27 +230,8 @@ def _where_help_is(error: click.ClickException) -> str:
     return f" (see `{path} --help`)" if path else ""
 
 
-def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        from mismatch import __version__
-
-        click.echo(f"mismatch {__version__}")
-        ctx.exit()
-
-
 main = LazyGroup(
     "mismatch",
-    params=[
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_print_version,
-            help="Show the version and exit.",
-        ),
-        _debug_option(),
-    ],
     help=(
         "Does this text describe this image? Train, evaluate, export and predict on image-text"
         " pairs."
@@ -261,3 +243,5 @@ main = LazyGroup(
         "help_option_names": ["-h", "--help"],
     },
 )
+main = click.version_option(__version__, message="mismatch %(version)s")(main)
+main.params.append(_debug_option())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from types import MappingProxyType
 
 import click
 
@@ -38,15 +38,10 @@ def write_sections(
 class SectionedCommand(click.Command):
     """A command whose options may stand in sections; those in none come last."""
 
-    def __init__(
-        self, name: str, *, sections: Mapping[str, Iterable[str]] | None = None, **options: Any
-    ) -> None:
-        """`sections`: title → parameters' names; `options`: as of any command."""
-        super().__init__(name, **options)
-        self.sections = sections
+    sections: Mapping[str, Iterable[str]] = MappingProxyType({})  # title → parameters' names
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        if self.sections is None:
+        if not self.sections:
             super().format_options(ctx, formatter)
             return
         records = {param.name or "": param.get_help_record(ctx) for param in self.get_params(ctx)}

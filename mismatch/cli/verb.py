@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -64,20 +65,21 @@ def described(text: str, *params: click.Parameter) -> tuple[click.Parameter, ...
 def verb(
     short_help: str,
     *params: click.Parameter,
-    sections: Mapping[str, Iterable[str]] | None = None,
+    sections: Mapping[str, Iterable[str]] = MappingProxyType({}),
 ) -> Callable[[Callable[..., object]], click.Command]:
     """Make a command of the function below. `sections`: title → parameters' names, for the help."""
 
     def command(function: Callable[..., object]) -> click.Command:
         text, _, options = inspect.cleandoc(function.__doc__ or "").partition(HEAD)
-        return SectionedCommand(
+        made = SectionedCommand(
             function.__name__,
-            sections=sections,
             params=list(described(options, *params)),
             callback=function,
             help=text,
             short_help=short_help or None,
         )
+        made.sections = sections
+        return made
 
     return command
 

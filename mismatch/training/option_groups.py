@@ -1,11 +1,15 @@
-"""Options of training in groups, for people who look through them."""
+"""Options of training in groups, and what stands for their values, for people who look through
+them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["GROUPS"]
+from mismatch.training.options import Kind
+
+__all__ = ["GROUPS", "metavar"]
 
 # title → fields of TrainConfig, each in one group; the first are what most runs need
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -73,3 +77,19 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
     }
 )
+
+METAVARS = {
+    **dict.fromkeys(("train_csv", "val_csv"), "F"),
+    **dict.fromkeys(("image_base_path", "output_dir", "cache"), "D"),
+    **dict.fromkeys(("image_column", "text_column", "label_column"), "NAME"),
+    "label_map": "MAP",
+    "backbone": "B",
+    "model_name": "M",
+    "tune": "full|head|lora|last-N",
+}
+OF_TYPES: Mapping[type, str] = MappingProxyType({str: "TEXT", int: "N", float: "X"})
+
+
+def metavar(name: str, kind: Kind) -> str:
+    """Return what stands for an option's value in its help."""
+    return METAVARS.get(name) or "|".join(kind.choices) or OF_TYPES[kind.type]

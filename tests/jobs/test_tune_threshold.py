@@ -128,7 +128,7 @@ def test_a_dry_run_stores_nothing(run: Any) -> None:
         (["--min-rows", "500"], "rows.csv: 120 labelled rows, 500 are needed"),
         (["--max-missed", "0.01"], "299 are needed"),
         (["--objective", "cost"], "equal costs is accuracy"),
-        (["--thresholds", "a"], "are no numbers"),
+        (["--thresholds", "a"], "is not a list of numbers"),
         (["--csv", "absent.csv"], "absent.csv"),
     ],
 )

@@ -31,7 +31,7 @@ GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text()
 
 # Modules without a test file of their own, and where they are tested.
 TESTED_ELSEWHERE = {
-    "mismatch.cli.pairs": "cli/test_predict",
+    "mismatch.reports.start_lines": "cli/test_cli",
     "mismatch.io.endings": "cli/test_cli",
     "mismatch.io.explained_errors": "cli/test_cli",
     "mismatch.jobs.predict_pair": "cli/test_predict",
