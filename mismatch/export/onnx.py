@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +46,7 @@ from mismatch.runtime.bundle import (
     seen_by,
     write_manifest,
 )
+from mismatch.runtime.card_file import is_own_card
 from mismatch.runtime.onnx_engine import OnnxEngine, open_bundle
 from mismatch.runtime.pipeline import Pair
 from mismatch.specs import ScoreSpec
@@ -94,9 +95,10 @@ def export_bundle(  # noqa: PLR0913
     limits: GateLimits = GateLimits(),  # noqa: B008 (frozen)
     provider: str = "cpu",
     progress: Progress | None = None,
+    write_card: Callable[[Path], object] | None = None,
 ) -> WrittenBundle:
     """Write a bundle to `output`, replacing one that is there. `rows` (default: built-in pairs) are
-    scored by torch and by the bundle.
+    scored by torch and by the bundle. `write_card`: writes the bundle's card into its folder.
 
     int8 needs rows, of which it may cost no more than `limits`: the first of gate.CHOICES that
     keeps to them is taken. fp16 likewise, on built-in pairs where there are no rows. auto is int8
@@ -128,6 +130,8 @@ def export_bundle(  # noqa: PLR0913
                 if wanted == "fp32"
                 else export.in_lower(wanted, tolerance, limits, or_fp32=precision == "auto")
             )
+            if write_card is not None:
+                write_card(folder)  # behind the manifest, which has no hash of it
             _check_target(output)  # whatever has come there meanwhile is not lost
     return replace(
         result, folder=output, bytes=sum(file.stat().st_size for file in output.iterdir())
@@ -302,7 +306,9 @@ def _check_target(output: Path) -> None:
     if not looks_like_bundle(output):
         raise CheckpointError(f"{output} exists and is not a bundle; choose another `output`")
     if foreign := sorted(
-        {path.name for path in output.iterdir()} - {MANIFEST, TOKENIZER, PARITY, *GRAPHS}
+        path.name
+        for path in output.iterdir()
+        if not OWN.fullmatch(path.name) and not is_own_card(path)
     ):
         raise CheckpointError(
             f"{output} is an older bundle with other files in it ({', '.join(foreign[:3])}), which"
