@@ -43,7 +43,7 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) 
     option("--config", metavar="F", is_eager=True, expose_value=False, callback=_read_config),
     *(_option(field, kinds()[field.name]) for field in fields(TrainConfig)),
     ISOLATE,
-    sections=GROUPS | {"Machine": (*GROUPS["Machine"], "isolate_decoding")},
+    sections={**GROUPS, "Machine": (*GROUPS["Machine"], "isolate_decoding")},
 )
 def command(**options: Any) -> None:
     """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).

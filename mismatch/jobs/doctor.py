@@ -87,7 +87,8 @@ def doctor() -> DoctorResult:
     """
     needed = requirements()
     facts = machine()
-    gpus = answer_within(GPU_SECONDS, _gpus, ())
+    no_gpu: tuple[str, ...] = ()
+    gpus = answer_within(GPU_SECONDS, _gpus, no_gpu)
     providers, problems = _onnxruntime()
     return DoctorResult(
         version=__version__,

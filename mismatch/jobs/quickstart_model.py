@@ -114,13 +114,13 @@ def export_model(
     if not isinstance(predictor.engine, TorchEngine):
         raise TypeError(f"{predictor.engine.name} can't be exported")
     pairs = [Pair(resolve_image(catalogue.folder, row.image_path), row.text) for row in rows]
+    checkpoint = catalogue.folder / MODEL / "best_model"
+    write_card = partial(write_bundle_card, checkpoint=checkpoint)
     with progress("verify", unit="item") as advance:
         return export_bundle(
             predictor.engine,
             bundle,
             rows=Rows(pairs, str(catalogue.test_csv)),
             progress=advance,
-            write_card=partial(
-                write_bundle_card, checkpoint=catalogue.folder / MODEL / "best_model"
-            ),
+            write_card=write_card,
         )

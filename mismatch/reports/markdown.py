@@ -8,7 +8,7 @@ from mismatch.io.text import printable
 
 __all__ = ["code_span", "plain_words"]
 
-PLAIN = re.compile(r"[\w ,.%;:/-]+")
+PLAIN = re.compile(r"(?!.*www)(?:[^\W_]|[ ,.%;-])+")  # neither marks nor addresses
 LONGEST = 200  # characters that are shown
 
 

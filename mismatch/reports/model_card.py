@@ -16,7 +16,7 @@ from mismatch.evaluation.threshold import describe_objective
 from mismatch.io.reading import read_json
 from mismatch.reports.evaluation_words import FIGURES, SHARES, heading
 from mismatch.reports.figures import FIGURE_NAMES, decimal_range
-from mismatch.reports.markdown import plain_words
+from mismatch.reports.markdown import code_span, plain_words
 from mismatch.reports.rendering import render
 from mismatch.runtime.bundle import MANIFEST, PARITY
 from mismatch.runtime.card_file import (
@@ -36,6 +36,7 @@ BEST = "best_model"  # as training/folder/earlier.py names it
 UPSTREAM = "config.json"  # of a model in transformers' own format
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 BUILT_IN = "built-in images and texts"  # as parity.json names pairs that need no file
+COUNTS = ("epochs", "best_epoch", "train_rows", "val_rows")  # what a run's statistics have
 # figure → list of training_stats.json with its value after each epoch
 LISTS = {
     "accuracy": "val_accuracies",
@@ -103,8 +104,8 @@ class _Run(NamedTuple):
         stats: Any = {}
         with suppress(CheckpointError):
             stats = read_json(folder / STATS)
-        if not isinstance(stats, dict) or not stats.get("epochs"):
-            return cls({}, None)
+        if not isinstance(stats, dict) or not all(isinstance(stats.get(k), int) for k in COUNTS):
+            return cls({}, None)  # of a raw backbone, or of an older version
         if epoch is None and (folder.name == BEST or stats["best_epoch"] == stats["epochs"]):
             epoch = stats["best_epoch"]
         elif epoch is None and re.fullmatch(r"final_model|checkpoint_epoch_\d+", folder.name):
@@ -189,8 +190,8 @@ def _data(train: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any] 
         "val": val and _file_name(val),
         "val_rows": stats["val_rows"],
         "epochs": stats["epochs"],
-        "planned": train["epochs"],
-        "seed": train["seed"],
+        "planned": train.get("epochs", stats["epochs"]),
+        "seed": train.get("seed"),
     }
 
 
@@ -198,7 +199,7 @@ def _figures(run: _Run) -> dict[str, Any] | None:
     """Return the figures of the checkpoint's epoch on the validation rows; None without any."""
     if run.is_best:
         best = run.stats.get("best_validation")
-        if best is None:
+        if not isinstance(best, dict) or not isinstance(best.get("threshold"), float):
             return None
         return {
             "calibrated": True,
@@ -207,14 +208,15 @@ def _figures(run: _Run) -> dict[str, Any] | None:
         }
     if run.epoch is None or not run.stats.get("val_losses"):
         return None
-    values = {name: run.stats[stored][run.epoch - 1] for name, stored in LISTS.items()}
+    lists = {name: run.stats.get(stored) or [] for name, stored in LISTS.items()}
+    values = {name: items[run.epoch - 1] for name, items in lists.items() if items}
     return {"calibrated": False, "rows": list(_named(values))}
 
 
-def _named(values: Mapping[str, float | None]) -> Iterator[tuple[str, float]]:
+def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield figures that exist under the names that people know."""
     for name, value in values.items():
-        if value is not None and math.isfinite(value):
+        if isinstance(value, int | float) and math.isfinite(value):
             yield heading(name), value
 
 
@@ -234,7 +236,7 @@ def _parity(bundle: Path) -> dict[str, Any]:
     aurocs = [judged.get("auroc"), judged.get("auroc_after")]
     return {
         "pairs": facts["pairs"],
-        "source": source if source == BUILT_IN else plain_words(_file_name(source)),
+        "source": source if source == BUILT_IN else code_span(_file_name(source)),
         "difference": facts["max_score_difference"],
         "flipped": judged.get("flipped", facts["flipped_decisions"]),
         "auroc": None if None in aurocs else aurocs,
