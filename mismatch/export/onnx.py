@@ -110,14 +110,8 @@ def export_bundle(  # noqa: PLR0913
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not available; use {' or '.join(PRECISIONS)}")
     wanted = _wanted(precision, provider, rows)
-    if wanted == "int8" and (rows is None or provider != "cpu"):
-        need = (
-            "runs on CPUs: use `provider='cpu'`"
-            if rows
-            else "needs `verify_rows`: rows on which its decisions are compared with the"
-            " model's own"
-        )
-        raise InputError(f"`precision='int8'` {need}")
+    if wanted == "int8":
+        _check_int8(rows, provider)
     with locked(output, parents=True, inside=OWN):
         _check_target(output)
         with atomic_directory(output) as folder:
@@ -295,6 +289,17 @@ def _wanted(precision: str, provider: str, rows: Rows | None) -> str:
     if provider != "cpu":
         return "fp16"
     return "fp32" if rows is None else "int8"
+
+
+def _check_int8(rows: Rows | None, provider: str) -> None:
+    """Refuse int8 where its decisions can't be compared, or its kernels don't run."""
+    if rows is None:
+        raise InputError(
+            "`precision='int8'` needs `verify_rows`: rows on which its decisions are compared with"
+            " the model's own"
+        )
+    if provider != "cpu":
+        raise InputError("`precision='int8'` runs on CPUs: use `provider='cpu'`")
 
 
 def _check_target(output: Path) -> None:

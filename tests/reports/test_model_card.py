@@ -213,7 +213,9 @@ def test_a_renamed_folder_is_known_where_the_last_epoch_is_the_best(tmp_path: Pa
 
 
 def test_without_validation_rows_it_says_so(tmp_path: Path) -> None:
-    lists = {name: [] for name, value in STATS.items() if isinstance(value, list)}
+    lists: dict[str, list[float]] = {
+        name: [] for name, value in STATS.items() if isinstance(value, list)
+    }
     stats = STATS | lists | {"val_rows": 0, "best_epoch": 3, "best_validation": None}
     score = ScoreSpec("probability", 0.5)
     folder = checkpoint(tmp_path / "m", stats=stats, train=TRAIN | {"val_csv": None}, score=score)
