@@ -13,6 +13,7 @@ from mismatch.data.columns import MultiImage
 from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.jobs.options import check_options, isolated_decoding
+from mismatch.reports.model_card import write_checkpoint_card
 from mismatch.specs import LongText
 from mismatch.training.callbacks import Callback
 from mismatch.training.config import BestMetric, Head, Precision, TrainConfig
@@ -100,8 +101,8 @@ def train(
     `isolate_decoding`: decode images in processes with bounds of time and memory.
 
     It writes best_model, final_model, checkpoint_epoch_N, training_stats.json, training_curves.png
-    and run.yaml to `output_dir`. It logs to `mismatch.training`, and calls `callbacks`
-    (mismatch.training.callbacks) in the main process.
+    and run.yaml to `output_dir`; each model has a card, README.md. It logs to `mismatch.training`,
+    and calls `callbacks` (mismatch.training.callbacks) in the main process.
 
     Interrupting it keeps what is written; the same call with `resume=True` goes on from there.
     InputError for options and rows that can't be used, CheckpointError for a folder that can't be.
@@ -120,7 +121,7 @@ def train(
             from mismatch.training import trainer
         except ModuleNotFoundError as error:
             raise MissingExtraError("mismatch train", "train") from error
-        return trainer.train(chosen, callbacks=callbacks)
+        return trainer.train(chosen, callbacks=callbacks, write_card=write_checkpoint_card)
 
 
 def _tables(options: TrainOptions) -> dict[str, RowsLike]:

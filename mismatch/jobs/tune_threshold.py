@@ -32,6 +32,7 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.results import Result
 from mismatch.jobs.score_update import ScoreUpdate, dropped_parts
+from mismatch.reports.model_card import ChosenOn
 from mismatch.reports.threshold_lines import threshold_lines
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
@@ -242,7 +243,7 @@ def tune_threshold(
     """Choose the score from which a pair is a match, and store it in the model.
 
     Everything uses it from then on; a model that is loaded already keeps its own. A lower threshold
-    catches fewer mismatches.
+    catches fewer mismatches. The model's card says so too, unless somebody has changed it.
 
     `rows`: labelled ones that the model was not trained on. One of four says what is chosen:
     `objective` (by default accuracy; "cost" with `cost_miss` and `cost_false_alarm`),
@@ -294,7 +295,7 @@ def tune_threshold(
         if before_storing is not None:
             before_storing(result)
         if not dry_run:  # behind all that can fail: an error has changed nothing
-            update.store(score)
+            update.store(score, ChosenOn(result.rows, result.level, result.figures))
     return result
 
 
