@@ -203,6 +203,8 @@ class Client:
             time.sleep(min(wait, self._longest_wait))
         if response.is_error:
             raise ServiceError(response.status_code, _detail(response))
+        if response.headers.get("content-type", "").partition(";")[0] != "application/json":
+            raise ServiceError(response.status_code, FOREIGN)
         return response
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from starlette.exceptions import HTTPException
 
@@ -35,6 +35,7 @@ NOT_UNDERSTOOD = "the image's address can't be understood; give a URL as https:/
 REDIRECTS = 3
 MOVED = (301, 302, 303, 307, 308)
 PIECE = 65_536  # bytes
+WRITTEN_IN_URLS = "!#$%&'()*+,/:;=?@[]~"  # besides letters, digits and _.-
 PORTS = {"http": 80, "https": 443}
 Address = IPv4Address | IPv6Address
 Arrived = Callable[[int], object]  # is given the bytes of each piece
@@ -148,7 +149,7 @@ class Fetcher:
             secure=parts.scheme == "https",
             until=until,
         )
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        path = _encoded(parts.path or "/") + (f"?{_encoded(parts.query)}" if parts.query else "")
         try:
             with _cut_off(connection, until):
                 connection.request(
@@ -162,7 +163,7 @@ class Fetcher:
                 )
                 with connection.getresponse() as response:
                     if response.status in MOVED:
-                        return response.headers.get("location") or ""
+                        return _location(response)
                     if response.status != 200:
                         raise ImageError(f"the image's host answered {response.status}")
                     data = self._body(response, arrived)
@@ -280,6 +281,19 @@ def _too_much(max_bytes: int) -> ImageError:
     return ImageError(
         f"the images of one request have more than {max_bytes:,} bytes; send fewer pairs"
     )
+
+
+def _encoded(part: str) -> str:
+    """Return a path or a query with other letters than ASCII's as %-escapes."""
+    return part if part.isascii() else quote(part, safe=WRITTEN_IN_URLS)
+
+
+def _location(response: http.client.HTTPResponse) -> str:
+    """Return where a redirect leads; ImageError where it doesn't say."""
+    location = response.headers.get("location")
+    if not location:
+        raise ImageError(f"the image's host answered {response.status} without an address")
+    return str(location)
 
 
 def _named(parts: SplitResult) -> str:

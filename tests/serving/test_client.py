@@ -283,6 +283,7 @@ def busy_service(refusals: list[str]) -> Iterator[tuple[str, list[dict[str, Any]
 
         def _answer(self, status: int, said: dict[str, Any], later: str = "") -> None:
             self.send_response(status)
+            self.send_header("Content-Type", "application/json")
             if later:
                 self.send_header("Retry-After", later)
             self.end_headers()

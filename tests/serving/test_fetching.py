@@ -57,6 +57,10 @@ class Host(BaseHTTPRequestHandler):
                 **BAD_TARGETS,
             }
             self.answer(302, b"", location=target.get(self.path[4:], f"http://localhost:{port}/ok"))
+        elif self.path == "/nowhere":
+            self.answer(302, b"")
+        elif self.path == "/caf%C3%A9?a=%C3%A9&b=%2F":
+            self.answer(200, b"image bytes")
         elif self.path == "/endless":
             self.send_response(200)
             self.end_headers()
@@ -120,6 +124,11 @@ def fetcher(port: int, networks: Any = LOOPBACK, **options: Any) -> Fetcher:
     )
 
 
+def test_an_address_may_have_letters_of_any_script(port: int) -> None:
+    """They are escaped as browsers do; what is escaped already stays."""
+    assert fetcher(port)(f"http://localhost:{port}/caf\xe9?a=\xe9&b=%2F") == b"image bytes"
+
+
 def test_an_allowed_image_comes_whole_also_by_a_redirect(port: int) -> None:
     fetch = fetcher(port)
     for path in ("/ok", "/ok?size=2", "/to/ok", "/to/whole"):
@@ -131,6 +140,7 @@ def test_an_allowed_image_comes_whole_also_by_a_redirect(port: int) -> None:
     [
         ("/absent", "the image's host answered 404"),
         ("/to/itself", "leads on more than 3 times"),
+        ("/nowhere", "answered 302 without an address"),
         ("/to/elsewhere", "leads on to one from which nothing is fetched"),
         ("/to/file", "leads on to one from which nothing is fetched"),
         ("/to/metadata", "leads on to one from which nothing is fetched"),
