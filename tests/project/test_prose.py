@@ -41,9 +41,8 @@ def _too_long(page: str) -> list[str]:
     for paragraph in _paragraphs(page):
         if len(paragraph.split()) > MOST_WORDS_TOGETHER:
             found.append(f"paragraph: {paragraph.strip()}")
-        for sentence in SENTENCE_END.split(paragraph):
-            if len(sentence.split()) > MOST_WORDS:
-                found.append(f"sentence: {' '.join(sentence.split())}")
+        sentences = [" ".join(words.split()) for words in SENTENCE_END.split(paragraph)]
+        found += [f"sentence: {one}" for one in sentences if len(one.split()) > MOST_WORDS]
     return found
 
 
