@@ -33,7 +33,7 @@ MultiImage = Literal["best", "all"]
 LABELS = {"0": 0, "1": 1}  # mismatch, match
 COLUMNS = ("image_path", "text", "label")
 ALIASES = {
-    "image_path": ("image", "path", "file", "filename", "img", "image_file"),
+    "image_path": ("image", "path", "file", "file_name", "filename", "img", "image_file"),
     "text": ("caption", "title", "description", "name"),
     "label": ("target", "match", "is_match", "class", "y"),
 }

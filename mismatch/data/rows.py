@@ -32,6 +32,8 @@ __all__ = [
 
 MAX_FIELD = 2**24  # characters of a value; csv's own limit of 2¹⁷ is a text of 40 pages
 MAX_COLUMNS = 4_096
+# columns of a file that `predict` has written
+PREDICTED = {"similarity_score", "threshold", "is_match", "prediction"}
 NAMES_SHOWN = 20  # columns in one message
 Fault = Callable[[int, str], None]  # is given a line and what is wrong with the file there
 
@@ -238,6 +240,8 @@ def _hint(header: list[str], missing: list[str], columns: Columns) -> str:
 
 def _nearest(name: str, header: list[str], columns: Columns) -> str | None:
     used = {columns.image, columns.text, columns.label}
+    if PREDICTED.issubset(header):  # is_match is what a model says, and no label
+        used |= PREDICTED
     plain = {folded(other): other for other in header if other not in used}
     asked = folded(columns.asked(name))
     usual = next((alias for alias in (asked, name, *ALIASES[name]) if alias in plain), None)

@@ -233,6 +233,13 @@ def test_a_file_that_can_not_be_read_is_one_line(save: Any, content: bytes, word
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_model_says_is_no_label(save: Any) -> None:
+    """To rename it would measure the model against its own decisions."""
+    path = save(b"image_path,text,similarity_score,threshold,is_match,prediction\n")
+    with pytest.raises(InputError, match=r"column 'label' is missing; found .*'prediction'$"):
+        read_header(path, require_label=True)
+
+
 def test_a_bad_byte_far_behind_is_found(save: Any) -> None:
     path = save(HEAD + "a.jpg,é,1\n".encode() * 20_000 + b"b.jpg,\xff,1\n")
     with pytest.raises(InputError, match=r":20002: byte 0xff"):

@@ -263,7 +263,7 @@ def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> No
 def _size(files: Sequence[FileAudit]) -> Iterator[str]:
     """Yield what to say of the largest file, which is the one to train on."""
     largest = max(files, key=lambda file: file.rows)
-    if advice := size_advice(largest.rows):
+    if largest.rows and (advice := size_advice(largest.rows)):
         yield f"{largest.path}: {advice}"
 
 
