@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import posixpath
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +19,7 @@ from mismatch.training.config import TrainConfig, default_text, help_text
 
 __all__ = ["COMMANDS", "TABLES", "openapi", "verb_page"]
 
+ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = "reference/commands"
 # verb → the page that shows it at work
 GUIDES = {
@@ -181,13 +184,37 @@ def openapi() -> dict[str, Any]:
     return create_app(Settings(model="bundle")).openapi()
 
 
-def _routes() -> str:
-    rows = [
-        (f"`{method.upper()} {path}`", _prose(operation["description"]))
-        for path, operations in openapi()["paths"].items()
-        for method, operation in operations.items()
-    ]
-    return _table(("route", "what it does"), rows)
+def _messages() -> str:
+    """Return a table for each message that the service takes or gives."""
+    parts = []
+    for name, schema in openapi()["components"]["schemas"].items():
+        if name == "Problem" or "properties" not in schema:
+            continue
+        needed = schema.get("required", [])
+        rows = [
+            (f"`{field}`", _json_type(part), "yes" if field in needed else "", _described(part))
+            for field, part in schema["properties"].items()
+        ]
+        table = _table(("field", "type", "needed", "meaning"), rows)
+        parts.append(f"### {name}\n\n{_prose(schema.get('description', ''))}\n\n{table}")
+    return "\n".join(parts)
+
+
+def _json_type(schema: Mapping[str, Any]) -> str:
+    """Return a JSON Schema's type in a word or two: `string or null`, `list of Answer`."""
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " or ".join(_json_type(choice) for choice in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_json_type(schema.get('items', {}))}"
+    return str(schema.get("type", "any"))
+
+
+def _described(schema: Mapping[str, Any]) -> str:
+    return _prose(schema.get("description", ""))
 
 
 def _problems() -> str:
@@ -239,12 +266,25 @@ def _switches() -> str:
     return _table(("set unless you set it", "library"), rows)
 
 
+def _floors() -> str:
+    """Return the floors of the import contract, the highest first."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["id"] == "floors"]
+    rows = [
+        (str(len(layers) - number), _prose(", ".join(f"`{name}`" for name in layer.split(" : "))))
+        for number, layer in enumerate(layers)
+    ]
+    return _table(("floor", "what stands on it"), rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "commands": _commands,
     "errors": _errors,
     "exit-codes": _exit_codes,
+    "floors": _floors,
+    "messages": _messages,
     "problems": _problems,
-    "routes": _routes,
     "settings": _settings,
     "switches": _switches,
     "train-config": _train_config,

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_tables import COMMANDS, TABLES, openapi, verb_page
-
 from mismatch import cli
 
 if TYPE_CHECKING:
