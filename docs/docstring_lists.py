@@ -10,6 +10,8 @@ import griffe
 __all__ = ["DocstringLists", "as_lists"]
 
 FIELD = re.compile(r"(?:`\w+`|\w+ \([^()]+(?:\(\))?\)): ")
+# where a field begins: on a line of its own, or after another's sentence
+BEGIN = re.compile(rf"\n(?={FIELD.pattern})|(?:(?<=\.)|;)\s(?=`\w+`: )")
 
 
 class DocstringLists(griffe.Extension):
@@ -22,12 +24,17 @@ class DocstringLists(griffe.Extension):
 
 
 def as_lists(text: str) -> str:
-    """Return the text with paragraphs that begin with a field as lists of fields."""
+    """Return the text with the fields of each paragraph as a list."""
     return "\n\n".join(map(_as_list, text.split("\n\n")))
 
 
 def _as_list(paragraph: str) -> str:
-    lines = paragraph.splitlines()
-    if not lines or not FIELD.match(lines[0]):
+    first, *rest = BEGIN.split(paragraph)
+    if not rest:
         return paragraph
-    return "\n".join(f"- {line}" if FIELD.match(line) else f"  {line}" for line in lines)
+    items = "\n".join(map(_item, rest))
+    return f"{_item(first)}\n{items}" if FIELD.match(first) else f"{first}\n\n{items}"
+
+
+def _item(text: str) -> str:
+    return "- " + text.replace("\n", "\n  ")

@@ -82,7 +82,7 @@ def _completed(entry: Any) -> Any:
     if isinstance(entry, str):
         return entry.replace(".ipynb", ".md")
     children = [_completed(child) for child in entry]
-    if f"{COMMANDS}.md" in children:
+    if {"Overview": f"{COMMANDS}.md"} in children:
         children += [{verb: f"{COMMANDS}/{verb}.md"} for verb in cli.VERBS]
     return children
 

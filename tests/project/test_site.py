@@ -120,14 +120,24 @@ def test_every_table_is_on_a_page_and_the_service_is_whole() -> None:
 
 def test_every_variable_of_the_environment_has_its_line() -> None:
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "mismatch").rglob("*.py")]
-    named = set(re.findall(r"\"((?:MISMATCH|CLIP)_[A-Z_]+)\"", "".join(sources)))
+    named = set(re.findall(r"\"(MISMATCH_[A-Z_]+|CLIP_FINE_[A-Z_]+)\"", "".join(sources)))
     page = pages()["reference/environment.md"]
     assert len(named) > 5
     assert [name for name in sorted(named) if f"| `{name}` |" not in page] == []
 
 
-def test_fields_in_a_docstring_become_a_list() -> None:
-    text = "What it is.\n\n`rows`: how many,\nof all.\n`level` is none.\n`model`: a folder.\n\nEnd."
-    assert as_lists(text) == (
-        "What it is.\n\n- `rows`: how many,\n  of all.\n  `level` is none.\n- `model`: a folder.\n\nEnd."
-    )
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "`a`: how many,\nof all.\n`b`: a folder.",
+            "- `a`: how many,\n  of all.\n- `b`: a folder.",
+        ),
+        ("`a`: one; `b`: two. `c` is\nnone.", "- `a`: one\n- `b`: two. `c` is\n  none."),
+        ("Options. `a`: one.\n`b`: two.", "Options.\n\n- `a`: one.\n- `b`: two."),
+        ("a (int | None): one.\nb (str): two.", "- a (int | None): one.\n- b (str): two."),
+        ("What it is.\n\nThe `a` of it: one.", "What it is.\n\nThe `a` of it: one."),
+    ],
+)
+def test_fields_in_a_docstring_become_a_list(text: str, shown: str) -> None:
+    assert as_lists(text) == shown
