@@ -26,7 +26,7 @@ from tests.support.paths import ROOT, WHOLE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"<!-- run -->\n```(bash|python)\n(.*?)```", README, re.DOTALL)
-GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "plugins" / "tutorial.md").read_text(encoding="utf-8")
 COLOURS = {"Red": (200, 30, 30), "Blue": (30, 30, 200), "Green": (30, 160, 40)}
 
 
