@@ -328,7 +328,6 @@ def test_the_readme_quotes_the_help_of_every_command_and_it_is_up_to_date() -> N
             "docs/plugins/tutorial.md",
             "docs/plugins/contract.md",
             "docs/explanation/reliability.md",
-            "docs/explanation/security.md",
         ],
         capture_output=True,
         text=True,

@@ -8,11 +8,14 @@ import ast
 import json
 import sys
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 __all__ = ["code_cells", "read_notebook", "run_cells", "store_outputs"]
 
@@ -58,7 +61,11 @@ def _stream(text: str) -> dict[str, Any]:
 
 
 def _result(value: Any) -> dict[str, Any]:
-    data = {"text/plain": repr(value).splitlines(keepends=True)}
+    """Return a value as a notebook keeps it: its text, of a PIL image the picture too."""
+    data: dict[str, Any] = {"text/plain": repr(value).splitlines(keepends=True)}
+    if isinstance(value, Image.Image):
+        data["text/plain"] = [f"<picture of {value.width} x {value.height} pixels>"]
+        data["image/png"] = b64encode(value._repr_png_() or b"").decode()
     return {"data": data, "metadata": {}, "output_type": "display_data"}
 
 
