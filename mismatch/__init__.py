@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mismatch.jobs.audit_labels import audit_labels
     from mismatch.jobs.benchmark import BenchmarkResult, benchmark
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
+    from mismatch.jobs.doctor import DoctorResult, doctor
     from mismatch.jobs.evaluate import evaluate
     from mismatch.jobs.evaluation_result import Evaluation
     from mismatch.jobs.explain import Explanation, explain
@@ -67,6 +68,7 @@ __all__ = [
     "CalibrationResult",
     "CheckpointError",
     "DeviceError",
+    "DoctorResult",
     "Evaluation",
     "ExplainRowsResult",
     "Explanation",
@@ -106,6 +108,7 @@ __all__ = [
     "audit_labels",
     "benchmark",
     "calibrate",
+    "doctor",
     "evaluate",
     "explain",
     "explain_rows",
@@ -149,6 +152,7 @@ _HOMES |= dict.fromkeys(
 )
 _HOMES |= dict.fromkeys(("Explanation", "explain"), "jobs.explain")
 _HOMES |= dict.fromkeys(("QuickstartResult", "quickstart"), "jobs.quickstart")
+_HOMES |= dict.fromkeys(("DoctorResult", "doctor"), "jobs.doctor")
 _HOMES |= {"hookimpl": "backbones.hookspecs"}
 _HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")
 _HOMES |= {"TrainConfig": "training.config", "TrainResult": "training.result"}

@@ -12,9 +12,11 @@ from typing import Any, NoReturn
 
 import click
 
+from mismatch import __version__
 from mismatch.cli.flags import with_flags
 from mismatch.cli.logs import logs_as_lines
 from mismatch.cli.progress import progress_bar
+from mismatch.cli.sections import SECTIONS, VERBS, write_sections
 from mismatch.errors import MismatchError, MismatchWarning
 from mismatch.io.endings import ENDINGS, terminate_as_interrupt
 from mismatch.io.explained_errors import explained
@@ -26,16 +28,10 @@ from mismatch.io.streams import (
     stream_error,
 )
 from mismatch.progress import shown_by
+from mismatch.reports.start_lines import START
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 
-# In the order in which a newcomer meets them; `export-onnx` is `command` in
-# mismatch/cli/export_onnx.py.
-VERBS = (
-    *("quickstart", "validate", "split", "make-negatives", "audit-labels", "train", "evaluate"),
-    *("calibrate", "tune-threshold", "predict", "explain", "export-onnx", "serve", "benchmark"),
-    "backbones",
-)
 HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
 INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone
 BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
@@ -58,6 +54,22 @@ class LazyGroup(click.Group):
             module = import_module(f"mismatch.cli.{cmd_name.replace('-', '_')}")
             self.add_command(_with_debug(module.command), cmd_name)
         return self.commands[cmd_name]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = {verb: self.get_command(ctx, verb) for verb in VERBS}
+        rows = {
+            verb: (verb, command.get_short_help_str(HELP_WIDTH))
+            for verb, command in commands.items()
+            if command is not None
+        }
+        write_sections(formatter, SECTIONS, rows)
+        click.Command.format_options(self, ctx, formatter)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(START)
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -218,27 +230,8 @@ def _where_help_is(error: click.ClickException) -> str:
     return f" (see `{path} --help`)" if path else ""
 
 
-def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        from mismatch import __version__
-
-        click.echo(f"mismatch {__version__}")
-        ctx.exit()
-
-
 main = LazyGroup(
     "mismatch",
-    params=[
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_print_version,
-            help="Show the version and exit.",
-        ),
-        _debug_option(),
-    ],
     help=(
         "Does this text describe this image? Train, evaluate, export and predict on image-text"
         " pairs."
@@ -250,3 +243,5 @@ main = LazyGroup(
         "help_option_names": ["-h", "--help"],
     },
 )
+main = click.version_option(__version__, message="mismatch %(version)s")(main)
+main.params.append(_debug_option())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +10,13 @@ import click
 from mismatch.backbones import registry
 from mismatch.cli.options import PATH
 from mismatch.cli.verb import echo_json, flag, option, verb
-from mismatch.reports.backbone_lines import OUTCOMES, check_lines, family_lines, family_table
+from mismatch.reports.backbone_lines import (
+    check_lines,
+    count_line,
+    family_lines,
+    family_table,
+    next_line,
+)
 
 __all__ = ["command"]
 
@@ -79,13 +83,12 @@ def check_family(name: str, model_name: str | None, only: tuple[str, ...], as_js
         checks.append(asdict(check) | {"seconds": round(check.seconds, 3)})
         if not as_json:
             click.echo("\n".join(check_lines(check, with_trace=_shows_traces())))
-    counts = Counter(check["outcome"] for check in checks)
-    failed = counts["failed"] > 0
+    failed = any(check["outcome"] == "failed" for check in checks)
     if as_json:
         facts = {"reference": name, "model_name": model_name, "ok": not failed}
         echo_json(facts | {"checks": checks})
     else:
-        click.echo(", ".join(f"{counts[word]} {word}" for word in OUTCOMES if counts[word]))
+        click.echo(count_line(checks))
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -107,12 +110,7 @@ def new_plugin(name: str, folder: Path | None) -> None:
     folder = folder or Path(f"mismatch-{name}")
     for path in write_plugin(name, folder):
         click.echo(path)
-    place = shlex.quote(str(folder))
-    editable = shlex.quote(f"{folder}[test]")
-    click.echo(
-        f"next: pip install -e {editable}, mismatch backbones check {name}, and pytest {place}",
-        err=True,
-    )
+    click.echo(next_line(name, folder), err=True)
 
 
 def _shows_traces() -> bool:

@@ -33,15 +33,12 @@ def _model_of_environment() -> tuple[str, ...]:
     return (value,) if value else ()
 
 
+FROM_ENVIRONMENT: dict[str, Any] = {"default": _model_of_environment, "show_default": False}
+
+
 @verb(
     "Measure how fast models are on this machine.",
-    click.Option(
-        ["--model", "models"],
-        multiple=True,
-        required=True,
-        default=_model_of_environment,
-        metavar="DIR",
-    ),
+    option("--model models", multiple=True, required=True, metavar="DIR", **FROM_ENVIRONMENT),
     option("--csv rows", PATH),
     *ROW_OPTIONS,
     option("--rows max_rows", click.IntRange(1), 256),

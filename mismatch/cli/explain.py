@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli import options as shared
-from mismatch.cli.pairs import PAIR_OPTIONS, SLICE_VALUE, check_pair, check_rows
-from mismatch.cli.value_types import Parsed, names_folder
+from mismatch.cli.value_types import Parsed
 from mismatch.cli.verb import echo_json, flag, option, verb
+from mismatch.io.text import names_folder
 
 if TYPE_CHECKING:
     from mismatch.runtime.explanation import Explanation
@@ -35,7 +35,7 @@ def _file_or_folder(word: str) -> Path:
 @verb(
     "Which words don't fit, and where in the image that shows.",
     *shared.MODEL_OPTIONS,
-    *PAIR_OPTIONS,
+    *shared.PAIR_OPTIONS,
     option("--csv rows", shared.PATH),
     *shared.ROW_OPTIONS,
     option("--worst", click.IntRange(1), 10, metavar="N"),
@@ -45,7 +45,7 @@ def _file_or_folder(word: str) -> Path:
     flag("--no-lexicon"),
     shared.LEXICON,
     shared.THRESHOLD,
-    SLICE_VALUE,
+    shared.SLICE_VALUE,
     shared.LONG_TEXT,
 )
 def command(
@@ -82,12 +82,12 @@ def command(
             "give either --image and --text for one pair, or --csv for the worst rows of a file"
         )
     if is_pair:
-        image_and_text = check_pair(image, text, options)
+        image_and_text = shared.check_pair(image, text, options)
         del options["worst"]
         pair = explain_pair(model, *image_and_text, slice_value=slice_value, **options)
         _show([(None, pair)], pair.to_dict() if as_json else None)
     else:
-        check_rows(slice_value)
+        shared.check_rows(slice_value)
         result = explain_rows(model, rows, **options)
         explanations = [(row.line, row.explanation) for row in result.explanations]
         _show(explanations, result.to_dict()["explanations"] if as_json else None)

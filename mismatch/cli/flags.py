@@ -6,33 +6,19 @@ become --image-base-path, --resume and --top 10, where the command that runs has
 
 from __future__ import annotations
 
-import re
-
 import click
+
+from mismatch.io.text import with_option_names
 
 __all__ = ["with_flags"]
 
-OPTION = re.compile(r"`(\w+)(?:=([^`]*))?`")
 # what the functions call a parameter whose option has another name
 OTHER_NAMES = {"rows": "--csv"}
 
 
 def with_flags(message: str, command: click.Command | None) -> str:
     """Return a message of the library with each of the command's options as its flag."""
-    if command is None:
-        return message
-    flags = _flags(command)
-
-    def flag(match: re.Match[str]) -> str:
-        name = flags.get(match[1])
-        if name is None:
-            return match[0]
-        value = match[2]
-        if value is None or value == "True":
-            return name
-        return f"{name} {_unquoted(value)}"
-
-    return OPTION.sub(flag, message)
+    return message if command is None else with_option_names(message, _flags(command))
 
 
 def _flags(command: click.Command) -> dict[str, str]:
@@ -42,10 +28,3 @@ def _flags(command: click.Command) -> dict[str, str]:
     flags |= longest  # a parameter may be called as another one's flag: its own name counts
     flags |= {name: flag for name, flag in OTHER_NAMES.items() if flag in flags.values()}
     return flags
-
-
-def _unquoted(value: str) -> str:
-    quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
-    plain = value[1:-1] if quoted else value
-    # a shell takes such a name for two words, or for more than a name
-    return plain if re.fullmatch(r"[\w./:=,-]*", plain) else f'"{plain}"'

@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import click
 
 from mismatch.cli.flags import with_flags
+from mismatch.io.logs import handled_by
 
 __all__ = ["lines_on_stdout", "logs_as_lines"]
 
 LOGGER = "mismatch"
 
 
-@contextmanager
-def logs_as_lines() -> Iterator[None]:
+def logs_as_lines() -> AbstractContextManager[None]:
     """Print records of INFO on stderr as they are, more severe ones as `mismatch: warning: …`."""
-    with _handled_by(LOGGER, _Lines("mismatch: warning: ", err=True)):
-        yield
+    return handled_by(LOGGER, _Lines("mismatch: warning: ", err=True))
 
 
-@contextmanager
-def lines_on_stdout(name: str) -> Iterator[None]:
+def lines_on_stdout(name: str) -> AbstractContextManager[None]:
     """Print what this logger and those below it log on stdout: records of INFO as they are, more
     severe ones as `warning: …`.
     """
-    with _handled_by(name, _Lines("warning: ", err=False)):
-        yield
-
-
-@contextmanager
-def _handled_by(name: str, handler: logging.Handler) -> Iterator[None]:
-    """Give a logger's records of INFO and above to this handler alone."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    propagated = logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.propagate = propagated
-        logger.setLevel(level)
-        logger.removeHandler(handler)
+    return handled_by(name, _Lines("warning: ", err=False))
 
 
 class _Lines(logging.Handler):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,15 +24,19 @@ __all__ = [
     "MODEL_ENV",
     "MODEL_OPTIONS",
     "NUM_WORKERS",
+    "PAIR_OPTIONS",
     "PATH",
     "PICTURE_OPTIONS",
     "PROVIDER",
     "REVIEW_BAND",
     "ROW_OPTIONS",
     "SAFE_CSV",
+    "SLICE_VALUE",
     "SPREAD_OPTIONS",
     "THREADS_OPTION",
     "THRESHOLD",
+    "check_pair",
+    "check_rows",
     "fitting_options",
 ]
 
@@ -146,6 +150,25 @@ LONG_TEXT, SAFE_CSV, REVIEW_BAND, THRESHOLD, LEXICON = described(
     option("--threshold", float),
     option("--lexicon", click.Path(path_type=Path, dir_okay=False)),
 )
+# options of rows, as they are where one pair is meant
+PLAIN = {
+    "image_column": "image_path",
+    "text_column": "text",
+    "label_column": "label",
+    "label_map": "",
+    "multi_image": None,
+}
+*PAIR_OPTIONS, SLICE_VALUE = described(
+    """
+    --image: One image; goes with --text.
+    --text: One text; goes with --image.
+    --slice-value: One pair's value in the column by which the model has thresholds; rows have
+        the column.
+    """,
+    option("--image", PATH),
+    option("--text"),
+    option("--slice-value", metavar="VALUE"),
+)
 SPREAD_OPTIONS = described(
     """
     --engine: local: this process. ray: actors on a Ray cluster, --threads CPUs each; --output is a
@@ -178,3 +201,26 @@ def fitting_options(min_rows: int, seed_help: str) -> tuple[click.Parameter, ...
         flag("--dry-run"),
         flag("--json as_json"),
     )
+
+
+def check_pair(
+    image: Path | None, text: str | None, options: Mapping[str, Any]
+) -> tuple[Path, str]:
+    """Return the image and the text; UsageError, before a model is loaded, where one is missing, or
+    for options that don't go with one pair.
+    """
+    if image is None or text is None:
+        missing = "image" if image is None else "text"
+        raise click.UsageError(f"--image and --text go together; --{missing} is missing")
+    if any(options[name] != default for name, default in PLAIN.items()):
+        raise click.UsageError(
+            "--image-column, --text-column, --label-column, --label-map and --multi-image go with"
+            " --csv"
+        )
+    return image, text
+
+
+def check_rows(slice_value: str | None) -> None:
+    """Raise UsageError for an option that goes with one pair only."""
+    if slice_value is not None:
+        raise click.UsageError("--slice-value goes with --image and --text; rows have a column")

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from mismatch.cli import options as shared
-from mismatch.cli.pairs import PAIR_OPTIONS, SLICE_VALUE, check_pair, check_rows
 from mismatch.cli.verb import choice, echo_lines, flag, option, verb
 from mismatch.io.remote import Remote
 
@@ -22,7 +21,7 @@ RAY = ("actors", "ray_address", "block_rows")  # one pair has no use for these
 @verb(
     "Score one pair, a CSV of pairs, or a folder.",
     *shared.MODEL_OPTIONS,
-    *PAIR_OPTIONS,
+    *shared.PAIR_OPTIONS,
     option("--csv rows", shared.LOCATION),
     option("--images", shared.PATH, metavar="DIR"),
     option("--titles", shared.PATH, metavar="FILE"),
@@ -35,7 +34,7 @@ RAY = ("actors", "ray_address", "block_rows")  # one pair has no use for these
     option("--top", click.IntRange(1), metavar="N"),
     shared.THRESHOLD,
     shared.REVIEW_BAND,
-    SLICE_VALUE,
+    shared.SLICE_VALUE,
     shared.LONG_TEXT,
     *shared.SPREAD_OPTIONS,
     shared.SAFE_CSV,
@@ -79,10 +78,10 @@ def command(
         )
     if is_pair:
         _check(output, options)
-        pair = check_pair(image, text, options)
+        pair = shared.check_pair(image, text, options)
         _predict_pair(model, pair, slice_value, options)
         return
-    check_rows(slice_value)
+    shared.check_rows(slice_value)
     from mismatch.jobs.predict_file import predict_file
 
     result = predict_file(model, rows, output, **options)

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from mismatch.progress import progress_line
+
 __all__ = ["progress_bar"]
 
 LINE_SECONDS = 60.0  # between two lines in a pipe
@@ -73,17 +75,7 @@ class _Line:
         self.done += done
         if (now := monotonic()) >= self.due:
             self.due = now + LINE_SECONDS
-            click.echo(self._text(now - self.began, note()), file=sys.stderr)
-
-    def _text(self, seconds: float, note: str) -> str:
-        """Return `epoch 2/10: 4,096 of 11,250 rows, loss 0.3123, rate 8.2e-04`; the time left of
-        this work where the note doesn't tell it.
-        """
-        far = (
-            f"{self.done:,} {self.unit}s"
-            if self.total is None
-            else f"{self.done:,} of {self.total:,} {self.unit}s"
-        )
-        if self.total and self.done and not note:
-            note = f"{seconds / self.done * (self.total - self.done) / 60:.1f} minutes left"
-        return f"{self.label}: {far}" + (f", {note}" if note else "")
+            line = progress_line(
+                self.label, self.done, self.total, self.unit, now - self.began, note()
+            )
+            click.echo(line, file=sys.stderr)

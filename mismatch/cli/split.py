@@ -8,17 +8,14 @@ from typing import Any
 import click
 
 from mismatch.cli.options import PATH, PICTURE_OPTIONS, ROW_OPTIONS
-from mismatch.cli.value_types import Parsed
+from mismatch.cli.value_types import Parsed, numbers
 from mismatch.cli.verb import echo_result, flag, option, verb
 
 __all__ = ["command"]
 
 
 def _fractions(word: str) -> tuple[float, ...]:
-    try:
-        return tuple(map(float, word.split(",")))
-    except ValueError:
-        raise ValueError(f"{word!r} is not a list of numbers, as 0.8,0.1,0.1") from None
+    return numbers(word, "0.8,0.1,0.1")
 
 
 @verb(

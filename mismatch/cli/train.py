@@ -12,21 +12,11 @@ from mismatch.cli.logs import lines_on_stdout
 from mismatch.cli.options import ISOLATE
 from mismatch.cli.verb import option, verb
 from mismatch.training.config import TrainConfig, default_text, help_text, kinds
+from mismatch.training.option_groups import GROUPS, metavar
 from mismatch.training.options import Kind
 from mismatch.training.settings import read_settings
 
 __all__ = ["command"]
-
-METAVARS: dict[type, str] = {str: "TEXT", int: "N", float: "X"}
-SHAPES = {
-    **dict.fromkeys(("train_csv", "val_csv"), "F"),
-    **dict.fromkeys(("image_base_path", "output_dir", "cache"), "D"),
-    **dict.fromkeys(("image_column", "text_column", "label_column"), "NAME"),
-    "label_map": "MAP",
-    "backbone": "B",
-    "model_name": "M",
-    "tune": "full|head|lora|last-N",
-}
 
 
 def _option(field: Field[Any], kind: Kind) -> click.Option:
@@ -36,10 +26,10 @@ def _option(field: Field[Any], kind: Kind) -> click.Option:
     flag = "--" + field.name.replace("_", "-")
     if kind.type is bool:
         return click.Option([flag, field.name], is_flag=True, help=text)
-    metavar = SHAPES.get(field.name) or "|".join(kind.choices) or METAVARS[kind.type]
     required = bool(field.metadata.get("required"))
     start: dict[str, Any] = {"required": True} if required else {"default": field.default}
-    return click.Option([flag, field.name], type=kind.type, metavar=metavar, help=text, **start)
+    start["metavar"] = metavar(field.name, kind)
+    return click.Option([flag, field.name], type=kind.type, help=text, **start)
 
 
 def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
@@ -53,6 +43,7 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) 
     option("--config", metavar="F", is_eager=True, expose_value=False, callback=_read_config),
     *(_option(field, kinds()[field.name]) for field in fields(TrainConfig)),
     ISOLATE,
+    sections={**GROUPS, "Machine": (*GROUPS["Machine"], "isolate_decoding")},
 )
 def command(**options: Any) -> None:
     """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).

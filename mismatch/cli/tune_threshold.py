@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,15 @@ from typing import Any
 import click
 
 from mismatch.cli.options import MODEL_OPTIONS, PATH, REVIEW_BAND, ROW_OPTIONS, fitting_options
-from mismatch.cli.value_types import FINITE, FiniteRange, Parsed
+from mismatch.cli.value_types import FINITE, FiniteRange, Parsed, numbers
 from mismatch.cli.verb import choice, echo_result, option, verb
 
 __all__ = ["command"]
 
 
-def _numbers(word: str) -> tuple[float, ...]:
-    """Return at least one, ascending."""
-    try:
-        numbers = tuple(sorted(map(float, word.split(","))))
-    except ValueError:
-        numbers = (math.nan,)
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{word!r} are no numbers; write them as in 0.1,0.15,0.2")
-    return numbers
+def _scores(word: str) -> tuple[float, ...]:
+    """Return them ascending."""
+    return tuple(sorted(numbers(word, "0.1,0.15,0.2")))
 
 
 @verb(
@@ -40,7 +33,7 @@ def _numbers(word: str) -> tuple[float, ...]:
     choice("--target-of", ("mismatch", "match"), "mismatch"),
     option("--max-missed", FINITE, metavar="A"),
     option("--confidence", FINITE, 0.95),
-    option("--thresholds", Parsed("A,B,…", _numbers)),
+    option("--thresholds", Parsed("A,B,…", _scores)),
     option("--slice slice_column", metavar="NAME"),
     option("--shrinkage", FiniteRange(0), 200.0),
     REVIEW_BAND,

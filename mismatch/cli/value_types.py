@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mismatch.io.text import names_folder
 from mismatch.runtime.hardware import MAX_THREADS
 
 __all__ = [
@@ -20,7 +21,7 @@ __all__ = [
     "FiniteRange",
     "OutputFile",
     "Parsed",
-    "names_folder",
+    "numbers",
 ]
 
 SEED = click.IntRange(0, 2**63 - 1)  # what numpy and torch both take
@@ -64,6 +65,17 @@ class Parsed(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
+def numbers(word: str, example: str) -> tuple[float, ...]:
+    """Return the finite numbers between commas; ValueError, with an example, for anything else."""
+    try:
+        values = tuple(map(float, word.split(",")))
+    except ValueError:
+        values = (math.nan,)
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{word!r} is not a list of numbers, as {example}")
+    return values
+
+
 class OutputFile(click.Path):
     """A path of a file, there or not; a name that only a folder can have is refused, as pathlib
     would drop its last slash.
@@ -83,12 +95,6 @@ class OutputFile(click.Path):
                 ctx,
             )
         return super().convert(value, param, ctx)
-
-
-def names_folder(value: str | os.PathLike[str]) -> bool:
-    """Return whether a path ends as only a folder's may: in a slash, or in one and a dot or two."""
-    name = os.fspath(value).replace(os.sep, "/")
-    return name.endswith(("/", "/.", "/.."))
 
 
 FINITE = Finite()

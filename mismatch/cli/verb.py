@@ -9,12 +9,14 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import click
 
 from mismatch.cli.flags import with_flags
+from mismatch.cli.sections import SectionedCommand
 
 __all__ = [
     "choice",
@@ -61,19 +63,23 @@ def described(text: str, *params: click.Parameter) -> tuple[click.Parameter, ...
 
 
 def verb(
-    short_help: str, *params: click.Parameter
+    short_help: str,
+    *params: click.Parameter,
+    sections: Mapping[str, Iterable[str]] = MappingProxyType({}),
 ) -> Callable[[Callable[..., object]], click.Command]:
-    """Make a command of the function below."""
+    """Make a command of the function below. `sections`: title → parameters' names, for the help."""
 
     def command(function: Callable[..., object]) -> click.Command:
         text, _, options = inspect.cleandoc(function.__doc__ or "").partition(HEAD)
-        return click.Command(
+        made = SectionedCommand(
             function.__name__,
             params=list(described(options, *params)),
             callback=function,
             help=text,
             short_help=short_help or None,
         )
+        made.sections = sections
+        return made
 
     return command
 

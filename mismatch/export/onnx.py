@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +46,7 @@ from mismatch.runtime.bundle import (
     seen_by,
     write_manifest,
 )
+from mismatch.runtime.card_file import is_own_card
 from mismatch.runtime.onnx_engine import OnnxEngine, open_bundle
 from mismatch.runtime.pipeline import Pair
 from mismatch.specs import ScoreSpec
@@ -94,9 +95,10 @@ def export_bundle(  # noqa: PLR0913
     limits: GateLimits = GateLimits(),  # noqa: B008 (frozen)
     provider: str = "cpu",
     progress: Progress | None = None,
+    write_card: Callable[[Path], object] | None = None,
 ) -> WrittenBundle:
     """Write a bundle to `output`, replacing one that is there. `rows` (default: built-in pairs) are
-    scored by torch and by the bundle.
+    scored by torch and by the bundle. `write_card`: writes the bundle's card into its folder.
 
     int8 needs rows, of which it may cost no more than `limits`: the first of gate.CHOICES that
     keeps to them is taken. fp16 likewise, on built-in pairs where there are no rows. auto is int8
@@ -108,14 +110,8 @@ def export_bundle(  # noqa: PLR0913
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not available; use {' or '.join(PRECISIONS)}")
     wanted = _wanted(precision, provider, rows)
-    if wanted == "int8" and (rows is None or provider != "cpu"):
-        need = (
-            "runs on CPUs: use `provider='cpu'`"
-            if rows
-            else "needs `verify_rows`: rows on which its decisions are compared with the"
-            " model's own"
-        )
-        raise InputError(f"`precision='int8'` {need}")
+    if wanted == "int8":
+        _check_int8(rows, provider)
     with locked(output, parents=True, inside=OWN):
         _check_target(output)
         with atomic_directory(output) as folder:
@@ -128,6 +124,8 @@ def export_bundle(  # noqa: PLR0913
                 if wanted == "fp32"
                 else export.in_lower(wanted, tolerance, limits, or_fp32=precision == "auto")
             )
+            if write_card is not None:
+                write_card(folder)  # behind the manifest, which has no hash of it
             _check_target(output)  # whatever has come there meanwhile is not lost
     return replace(
         result, folder=output, bytes=sum(file.stat().st_size for file in output.iterdir())
@@ -293,6 +291,17 @@ def _wanted(precision: str, provider: str, rows: Rows | None) -> str:
     return "fp32" if rows is None else "int8"
 
 
+def _check_int8(rows: Rows | None, provider: str) -> None:
+    """Refuse int8 where its decisions can't be compared, or its kernels don't run."""
+    if rows is None:
+        raise InputError(
+            "`precision='int8'` needs `verify_rows`: rows on which its decisions are compared with"
+            " the model's own"
+        )
+    if provider != "cpu":
+        raise InputError("`precision='int8'` runs on CPUs: use `provider='cpu'`")
+
+
 def _check_target(output: Path) -> None:
     """Refuse to replace anything but a bundle, alone in its folder, or an empty folder."""
     if output.exists() and not output.is_dir():
@@ -302,7 +311,9 @@ def _check_target(output: Path) -> None:
     if not looks_like_bundle(output):
         raise CheckpointError(f"{output} exists and is not a bundle; choose another `output`")
     if foreign := sorted(
-        {path.name for path in output.iterdir()} - {MANIFEST, TOKENIZER, PARITY, *GRAPHS}
+        path.name
+        for path in output.iterdir()
+        if not OWN.fullmatch(path.name) and not is_own_card(path)
     ):
         raise CheckpointError(
             f"{output} is an older bundle with other files in it ({', '.join(foreign[:3])}), which"

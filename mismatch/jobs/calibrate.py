@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, Unpack
 
@@ -36,8 +37,9 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
-from mismatch.jobs.score_update import ScoreUpdate, dropped_parts
+from mismatch.jobs.score_update import ScoreUpdate, dropped_parts, show_in_card
 from mismatch.reports.calibration_lines import calibration_lines
+from mismatch.reports.model_card import ChosenOn, write_checkpoint_card
 from mismatch.runtime.model_copy import copy_model
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.score_file import has_score, write_score
@@ -170,7 +172,8 @@ def calibrate(
         if before_storing is not None:
             before_storing(result)
         if not dry_run:  # behind all that can fail: an error has changed nothing
-            _store(predictor, name, target, update, after)
+            chosen = ChosenOn(result.rows, result.level, result.figures)
+            _store(predictor, name, target, update, after, chosen)
     return result
 
 
@@ -225,22 +228,30 @@ def _folder(model: str, output: Path | None) -> str | None:
 
 
 def _store(
-    predictor: Predictor, model: str, output: Path | None, update: ScoreUpdate, score: ScoreSpec
+    predictor: Predictor,
+    model: str,
+    output: Path | None,
+    update: ScoreUpdate,
+    score: ScoreSpec,
+    chosen_on: ChosenOn,
 ) -> None:
     """Write the score to the model, or to a copy of it."""
     if output is None:
-        update.store(score)
+        update.store(score, chosen_on)
     elif _folder(model, output) is None:
-        _store_backbone(predictor, model, output, score)
+        _store_backbone(predictor, model, output, score, chosen_on)
     else:
         with atomic_directory(output) as part:
             copy_model(Path(model), part)
             update.check()  # so the copy is what was scored
             write_score(part, score)
+            show_in_card(part, chosen_on)
             _check_free(output)  # what has come there since is not lost
 
 
-def _store_backbone(predictor: Predictor, model: str, output: Path, score: ScoreSpec) -> None:
+def _store_backbone(
+    predictor: Predictor, model: str, output: Path, score: ScoreSpec, chosen_on: ChosenOn
+) -> None:
     """Write a raw backbone with the score as a checkpoint."""
     from mismatch.training.checkpoint import save_checkpoint
     from mismatch.training.engine import TorchEngine
@@ -250,7 +261,13 @@ def _store_backbone(predictor: Predictor, model: str, output: Path, score: Score
         raise CheckpointError(
             f"{model} can't be stored in {output}; pass the folder of a model, or FAMILY:MODEL"
         )
-    save_checkpoint(output, engine.detector, replace(engine.meta, score=score), {})
+    save_checkpoint(
+        output,
+        engine.detector,
+        replace(engine.meta, score=score),
+        {},
+        write_more=partial(write_checkpoint_card, chosen_on=chosen_on),
+    )
 
 
 def _result(

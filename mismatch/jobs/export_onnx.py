@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -26,8 +27,10 @@ from mismatch.jobs.options import (
 from mismatch.jobs.results import Result
 from mismatch.progress import progress
 from mismatch.reports.export_lines import bundle_line, export_lines
+from mismatch.reports.model_card import write_bundle_card
 from mismatch.runtime.pipeline import Pair
 from mismatch.runtime.predictor import Predictor, is_bundle
+from mismatch.runtime.score_file import has_score
 
 if TYPE_CHECKING:
     from mismatch.export.gate import Verdict
@@ -232,6 +235,7 @@ def _exported(
             limits=GateLimits(auroc_loss=checks.max_auroc_loss, flips=checks.max_flips),
             provider=checks.provider,
             progress=advance,
+            write_card=partial(write_bundle_card, checkpoint=_folder(model)),
         )
     return ExportResult(
         path=output,
@@ -242,6 +246,12 @@ def _exported(
         tried=bundle.tried,
         triton=None,
     )
+
+
+def _folder(model: str | Path | Predictor) -> Path | None:
+    """Return the folder of a trained model; None for one without a folder."""
+    origin = model.origin if isinstance(model, Predictor) else model
+    return Path(origin) if origin is not None and has_score(origin) else None
 
 
 def _engine(model: str | Path | Predictor, threads: int | None) -> TorchEngine:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mismatch.io.locks import locked
 from mismatch.io.replacing import remembered
+from mismatch.runtime.card_file import CARD
 from mismatch.runtime.score_file import score_file
 
 __all__ = ["lock_file", "lock_folder", "lock_score"]
@@ -35,8 +36,9 @@ def lock_folder(path: str | Path, *, inside: re.Pattern[str] | None = None) -> I
 
 
 def lock_score(model: str | Path) -> AbstractContextManager[None]:
-    """Let no other job write this model's calibration and thresholds until the block ends.
+    """Let no other job write this model's calibration, thresholds and card until the block ends.
 
     CheckpointError for what can't store them.
     """
-    return locked(model, inside=re.compile(re.escape(score_file(model).name)))
+    names = (score_file(model).name, CARD)
+    return locked(model, inside=re.compile("|".join(map(re.escape, names))))

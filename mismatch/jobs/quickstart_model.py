@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from mismatch.data.rows import Row
 from mismatch.io.atomic import atomic_directory
 from mismatch.jobs.quickstart_folder import BACKBONE, MODEL
 from mismatch.progress import progress
+from mismatch.reports.model_card import write_bundle_card, write_checkpoint_card
 from mismatch.runtime.pipeline import Pair
 from mismatch.runtime.predictor import Predictor, load
 
@@ -86,7 +88,8 @@ def train_model(catalogue: Catalogue, seed: int, training: Mapping[str, Any]) ->
         **training,
     )
     # such a rate would break a pretrained backbone; this one starts from random weights
-    return train(config, ignore_warnings=["learning_rate"]).best_model
+    trained = train(config, ignore_warnings=["learning_rate"], write_card=write_checkpoint_card)
+    return trained.best_model
 
 
 def open_model(checkpoint: Path) -> Predictor:
@@ -111,7 +114,13 @@ def export_model(
     if not isinstance(predictor.engine, TorchEngine):
         raise TypeError(f"{predictor.engine.name} can't be exported")
     pairs = [Pair(resolve_image(catalogue.folder, row.image_path), row.text) for row in rows]
+    checkpoint = catalogue.folder / MODEL / "best_model"
+    write_card = partial(write_bundle_card, checkpoint=checkpoint)
     with progress("verify", unit="item") as advance:
         return export_bundle(
-            predictor.engine, bundle, rows=Rows(pairs, str(catalogue.test_csv)), progress=advance
+            predictor.engine,
+            bundle,
+            rows=Rows(pairs, str(catalogue.test_csv)),
+            progress=advance,
+            write_card=write_card,
         )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
-from mismatch.errors import CheckpointError, InputError
+from mismatch.errors import CheckpointError, InputError, MismatchError
+from mismatch.io.text import one_line
+from mismatch.reports.model_card import ChosenOn, update_card
+from mismatch.runtime.card_file import CARD
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.score_file import read_score, write_score
 from mismatch.specs import ScoreSpec
 
-__all__ = ["ScoreUpdate", "dropped_parts"]
+__all__ = ["ScoreUpdate", "dropped_parts", "show_in_card"]
+
+logger = logging.getLogger(__name__)
 
 
 class ScoreUpdate:
@@ -43,11 +49,25 @@ class ScoreUpdate:
         if read_score(self._folder) != self.before:
             raise _replaced(self._folder)
 
-    def store(self, score: ScoreSpec) -> None:
-        """Put a score in the place of the one so far."""
+    def store(self, score: ScoreSpec, chosen_on: ChosenOn) -> None:
+        """Put a score in the place of the one so far; the model's card says so."""
         self.check()
         if self._folder is not None:
             write_score(self._folder, score)
+            show_in_card(self._folder, chosen_on)
+
+
+def show_in_card(folder: str | Path, chosen_on: ChosenOn) -> None:
+    """Say in a model's card how it decides now. The score is stored already: a card that can't be
+    written, or that somebody has changed, is worth a line and no error.
+    """
+    try:
+        is_shown = update_card(Path(folder), chosen_on)
+    except (MismatchError, OSError) as error:
+        logger.warning(f"the model's {CARD} tells of the earlier score: {one_line(error)}")
+        return
+    if not is_shown and (Path(folder) / CARD).exists():
+        logger.info(f"the model's {CARD} is not as mismatch wrote it, so it stays as it is")
 
 
 def dropped_parts(before: ScoreSpec, after: ScoreSpec) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from mismatch.data.columns import MultiImage
 from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.jobs.options import check_options, isolated_decoding
+from mismatch.reports.model_card import write_checkpoint_card
 from mismatch.specs import LongText
 from mismatch.training.callbacks import Callback
 from mismatch.training.config import BestMetric, Head, Precision, TrainConfig
@@ -120,7 +121,7 @@ def train(
             from mismatch.training import trainer
         except ModuleNotFoundError as error:
             raise MissingExtraError("mismatch train", "train") from error
-        return trainer.train(chosen, callbacks=callbacks)
+        return trainer.train(chosen, callbacks=callbacks, write_card=write_checkpoint_card)
 
 
 def _tables(options: TrainOptions) -> dict[str, RowsLike]:

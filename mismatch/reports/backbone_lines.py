@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mismatch.backbones.families import BackboneFamily, Problem
@@ -10,7 +13,7 @@ from mismatch.backbones.families import BackboneFamily, Problem
 if TYPE_CHECKING:
     from mismatch.testing.contract import Check
 
-__all__ = ["OUTCOMES", "check_lines", "family_lines", "family_table"]
+__all__ = ["check_lines", "count_line", "family_lines", "family_table", "next_line"]
 
 OUTCOMES = {"passed": "ok", "failed": "FAIL", "skipped": "skip"}  # of checks
 
@@ -23,6 +26,21 @@ def check_lines(check: Check, *, with_trace: bool) -> Iterator[str]:
     yield f"{OUTCOMES[check.outcome]:<5} {check.name}{why}"
     if check.trace and with_trace:
         yield check.trace.rstrip()
+
+
+def count_line(checks: Iterable[Mapping[str, Any]]) -> str:
+    """Return `41 passed, 1 failed, 2 skipped` of checks as objects."""
+    counts = Counter(check["outcome"] for check in checks)
+    return ", ".join(f"{counts[word]} {word}" for word in OUTCOMES if counts[word])
+
+
+def next_line(name: str, folder: Path) -> str:
+    """Return what to do with a plugin that was begun in a folder."""
+    editable = shlex.quote(f"{folder}[test]")
+    return (
+        f"next: pip install -e {editable}, mismatch backbones check {name}, and pytest"
+        f" {shlex.quote(str(folder))}"
+    )
 
 
 def family_table(families: Sequence[BackboneFamily]) -> Iterator[str]:

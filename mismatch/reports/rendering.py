@@ -17,6 +17,7 @@ from mismatch.reports.evaluation_words import (
     percents,
     signed,
 )
+from mismatch.reports.markdown import code_span, plain_words
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -42,10 +43,12 @@ def environment() -> Environment:
     templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     templates.filters |= {
         "bounds": bounds,
+        "code": code_span,
         "heading": heading,
         "number": number,
         "percent": percent,
         "percents": percents,
+        "plain": plain_words,
         "signed": signed,
         "thousands": "{:,}".format,
     }

@@ -8,7 +8,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-__all__ = ["MAX_THREADS", "available_cpus", "exact_int8_products"]
+__all__ = ["MAX_THREADS", "available_cpus", "available_memory", "exact_int8_products"]
 
 # the towers', or those that decode: more than any machine has CPUs for; a million would take
 # gigabytes of stacks
@@ -16,6 +16,10 @@ MAX_THREADS = 1_024
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")  # "<quota> <period>" in microseconds, or "max <period>"
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 CPUINFO = Path("/proc/cpuinfo")
+MEMINFO = Path("/proc/meminfo")
+# bytes that the container may have, or max, and those that it has
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
 # flags of x86 CPUs that add products of 8 bits in 32
 DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
@@ -37,6 +41,34 @@ def _cgroup_quota() -> float | None:
             quota = (CGROUP_V1 / "cpu.cfs_quota_us").read_text().strip()
             period = (CGROUP_V1 / "cpu.cfs_period_us").read_text().strip()
         return int(quota) / int(period) if quota != "max" and int(quota) > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory that this process can still have, by the system and by the
+    container's limit; None where neither says.
+    """
+    free = [size for size in (_system_memory(), _cgroup_memory()) if size is not None]
+    return min(free, default=None)
+
+
+def _system_memory() -> int | None:
+    try:
+        for line in MEMINFO.read_text().splitlines():
+            name, _, kilobytes = line.partition(":")
+            if name == "MemAvailable":
+                return int(kilobytes.split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _cgroup_memory() -> int | None:
+    """Return the bytes that the container's control group leaves; None without a limit."""
+    try:
+        limit = MEMORY_LIMIT.read_text().strip()
+        return None if limit == "max" else max(0, int(limit) - int(MEMORY_USED.read_text()))
     except (OSError, ValueError):
         return None
 

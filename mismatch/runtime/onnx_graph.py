@@ -35,7 +35,9 @@ __all__ = [
     "Array",
     "BoundGraph",
     "Graph",
+    "available_providers",
     "choose_provider",
+    "installed_packages",
     "seconds_for",
 ]
 
@@ -242,6 +244,11 @@ def _pad(rows: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
 
 
+def available_providers() -> list[str]:
+    """Return the providers that this onnxruntime has, the fastest first."""
+    return list(ort.get_available_providers())
+
+
 def choose_provider(provider: str, precision: str) -> str:
     """Return which provider runs a bundle: cpu, cuda or tensorrt; DeviceError for an absent one."""
     available = ort.get_available_providers()
@@ -266,7 +273,7 @@ def choose_provider(provider: str, precision: str) -> str:
             stacklevel=3,
         )
     if PROVIDERS[provider] not in available:
-        if len(packages := _packages()) > 1:
+        if len(packages := installed_packages()) > 1:
             both = " and ".join(packages)
             raise DeviceError(
                 f"{both} are both installed and share one folder, so that one has overwritten the"
@@ -280,7 +287,7 @@ def choose_provider(provider: str, precision: str) -> str:
     return provider
 
 
-def _packages() -> list[str]:
+def installed_packages() -> list[str]:
     """Return the distributions of onnxruntime that are installed; two spoil each other."""
     return [name for name in ("onnxruntime", "onnxruntime-gpu") if any(distributions(name=name))]
 

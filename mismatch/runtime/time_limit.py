@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Generic, TypeVar
 
-__all__ = ["GRACE", "OverdueError", "within"]
+__all__ = ["GRACE", "OverdueError", "answer_within", "within"]
 
 GRACE = 5.0  # seconds that a call has to end after it was stopped
 
@@ -33,6 +33,21 @@ def within(seconds: float, act: Callable[[], Result], stop: Callable[[], None]) 
         stop()
         thread.join(GRACE)
         raise OverdueError(f"it was given up after {seconds:.0f} seconds")
+    if call.error is not None:
+        raise call.error
+    return call.results[0]
+
+
+def answer_within(seconds: float, act: Callable[[], Result], otherwise: Result) -> Result:
+    """Return what `act` returns, or raise what it raises; `otherwise`, where it takes longer than
+    `seconds`. Its thread is left behind then, and ends with the process.
+    """
+    call = _Call(act)
+    thread = Thread(target=call, daemon=True, name="mismatch-answer")
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        return otherwise
     if call.error is not None:
         raise call.error
     return call.results[0]

@@ -29,6 +29,7 @@ from mismatch.io.atomic import (
 )
 from mismatch.io.reading import check_regular, parse_json, read_text
 from mismatch.io.retries import reason
+from mismatch.runtime.card_file import CARD, is_own_card
 from mismatch.specs import HeadSpec, ScoreSpec
 from mismatch.training.detector import Detector
 from mismatch.training.head import build_head
@@ -177,7 +178,11 @@ def foreign_files(folder: Path) -> list[str]:
     return [
         name
         for name in names
-        if listed and name not in listed and name not in OURS and not is_leftover(Path(name).name)
+        if listed
+        and name not in listed
+        and name not in OURS
+        and not is_leftover(Path(name).name)
+        and not is_own_card(folder / name)
     ]
 
 
@@ -225,15 +230,23 @@ def _system_errors() -> Iterator[None]:
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
-def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> None:
+def clone_checkpoint(
+    source: Path,
+    folder: Path,
+    stats: Mapping[str, Any],
+    *,
+    write_more: Callable[[Path], object] | None = None,
+) -> None:
     """Write the same checkpoint under another name with other statistics. Weights are hard-linked
-    where the file system can.
+    where the file system can. `write_more`: as of `save_checkpoint`.
     """
     with atomic_directory(folder) as part:
         _share_files(source, part)
         shutil.copyfile(source / HEAD, part / HEAD)
         shutil.copyfile(source / META, part / META)
         write_json(part / STATS, stats)
+        if write_more is not None:
+            write_more(part)
         _keep_foreign_files(folder, part)
 
 
@@ -267,11 +280,13 @@ def _share_files(source: Path, target: Path) -> None:
     """Hard-link, else copy, the backbone's files. Safe, as every writer here replaces a file and
     none changes one in place.
     """
+    # a card is of one checkpoint, but for the one that a backbone brings
+    others = OURS if CARD in read_meta(source).files else {*OURS, CARD}
     for path in sorted(source.rglob("*")):
         place = target / path.relative_to(source)
         if path.is_dir():
             place.mkdir()
-        elif path.parent != source or path.name not in OURS:
+        elif path.parent != source or path.name not in others:
             _link(path, place)
 
 

@@ -33,7 +33,7 @@ from mismatch.training.feeds.batches import PairSet
 from mismatch.training.feeds.prepare import cut_long_texts, load_sets, load_start, make_feeds
 from mismatch.training.folder.curves_picture import CURVES
 from mismatch.training.folder.earlier import BEST, FINAL
-from mismatch.training.folder.output import RunFolder, draw_curves
+from mismatch.training.folder.output import RunFolder, WriteCard, draw_curves
 from mismatch.training.folder.resume import ResumePlan, make_plan, rows_digest, with_start
 from mismatch.training.interruption import Interruption
 from mismatch.training.precision import choose_precision
@@ -50,8 +50,9 @@ def train(
     *,
     callbacks: Iterable[Callback] = (),
     ignore_warnings: Iterable[WarningKind] = (),
+    write_card: WriteCard | None = None,
 ) -> TrainResult:
-    """Fine-tune as `config` says.
+    """Fine-tune as `config` says. `write_card`: writes the card of each checkpoint.
 
     It logs to `mismatch.training`, calls `callbacks`, and reports to `mismatch.progress`.
     Interrupting keeps the epochs that are done, and says which. torch's threads and random state,
@@ -66,7 +67,7 @@ def train(
         processes = Processes.start(config.device)
         lock = locked(config.output_dir, parents=True, inside=SCRATCH)
         with lock if processes.main else silenced():
-            result = _train(config, processes)
+            result = _train(config, processes, write_card)
         processes.end()
     return result
 
@@ -84,7 +85,7 @@ def _threads(count: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _train(config: TrainConfig, processes: Processes) -> TrainResult:
+def _train(config: TrainConfig, processes: Processes, write_card: WriteCard | None) -> TrainResult:
     cuda = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(cuda), Interruption() as interruption:
         torch.manual_seed(config.seed)
@@ -93,7 +94,7 @@ def _train(config: TrainConfig, processes: Processes) -> TrainResult:
         if plan.finished:
             return _finished(config, plan, processes)
         try:
-            run = _prepare(config, plan, interruption, processes)
+            run = _prepare(config, plan, interruption, processes, write_card)
         except KeyboardInterrupt:
             if config.tune == "head":
                 announce(
@@ -120,7 +121,11 @@ def _finished(config: TrainConfig, plan: ResumePlan, processes: Processes) -> Tr
 
 
 def _prepare(
-    config: TrainConfig, plan: ResumePlan, interruption: Interruption, processes: Processes
+    config: TrainConfig,
+    plan: ResumePlan,
+    interruption: Interruption,
+    processes: Processes,
+    write_card: WriteCard | None,
 ) -> Run:
     began = time.perf_counter()
     precision = choose_precision(config.precision, config.tune, processes.device)
@@ -135,6 +140,7 @@ def _prepare(
         start=start.checkpoint,
         settings=config.to_yaml(),
         keep=config.keep_checkpoints,
+        write_card=write_card,
     )
     # a shard goes to its device by itself: all of them might not fit
     (start.detector.head if sharded else start.detector).to(processes.device)

@@ -21,7 +21,9 @@ from click.testing import CliRunner, Result
 
 import mismatch
 from mismatch import cli
+from mismatch.cli.sections import SECTIONS
 from mismatch.errors import DeviceError, ImageNotFoundError, InputError, MismatchWarning
+from mismatch.reports import start_lines
 from tests.support.paths import ROOT
 from tests.support.processes import command_line, finished
 
@@ -107,6 +109,7 @@ def throw(error: BaseException) -> Callable[[], None]:
 @pytest.mark.parametrize(
     "args",
     [
+        [],
         ["--help"],
         ["-h"],
         ["--version"],
@@ -122,13 +125,15 @@ def test_help_and_listing_load_nothing_heavy(args: list[str]) -> None:
     assert done.stdout
 
 
-def test_the_group_lists_every_verb_in_order() -> None:
-    lines = [
-        line.split()[0]
-        for line in cli.help_text().partition("Commands:")[2].splitlines()
-        if line.startswith("  ")
-    ]
-    assert tuple(lines[: len(cli.VERBS)]) == cli.VERBS
+def test_the_group_lists_every_verb_in_its_section() -> None:
+    blocks = [block.splitlines() for block in cli.help_text().split("\n\n")]
+    listed = {
+        title.removesuffix(":"): tuple(line.split()[0] for line in lines)
+        for title, *lines in blocks
+        if title.removesuffix(":") in SECTIONS
+    }
+    assert listed == SECTIONS
+    assert list(listed) == ["Start", "Data", "Train", "Decide", "Use", "Plugins"]
     assert "--train_csv" in cli.help_text()
 
 
@@ -139,11 +144,11 @@ def test_the_group_cuts_no_verbs_help_short() -> None:
     assert all(text and len(text) <= 60 for text in helps)
     shown = cli.help_text()
     assert all(text in shown for text in helps)
-    assert "..." not in shown.partition("Commands:")[2]
+    assert "..." not in shown.partition("Start:")[2]
 
 
 def test_every_verb_has_its_file() -> None:
-    helpers = {"flags", "logs", "options", "pairs", "progress", "value-types", "verb"}
+    helpers = {"flags", "logs", "options", "progress", "sections", "value-types", "verb"}
     files = (
         {path.stem.replace("_", "-") for path in Path(cli.__file__).parent.glob("*.py")}
         - {"--init--"}
@@ -255,10 +260,25 @@ def test_a_wrong_command_line_is_one_line(args: list[str], line: str) -> None:
     assert result.stdout == ""
 
 
-def test_no_command_shows_the_help() -> None:
+def test_no_command_shows_three_ways_to_begin() -> None:
     result = CliRunner().invoke(cli.main, [])
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{start_lines.START}\n", "")
+    commands = [
+        line.split() for line in start_lines.START.splitlines() if line.startswith("  mismatch ")
+    ]
+    assert [words[1] for words in commands] == ["quickstart", "train", "predict"]
+    assert max(map(len, start_lines.START.splitlines())) <= 100
+    for _, verb, *words in commands:
+        command = cli.main.get_command(click.Context(cli.main), verb)
+        assert command is not None
+        flags = {flag for param in command.params for flag in param.opts}
+        assert {word for word in words if word.startswith("--")} <= flags
+
+
+def test_a_group_without_a_command_shows_its_help() -> None:
+    result = CliRunner().invoke(cli.main, ["backbones"])
     assert result.exit_code == 2
-    assert "quickstart" in result.stderr
+    assert "check" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import pytest
 
 import mismatch
 from mismatch.cli import command_paths, main
-from mismatch.cli.value_types import FINITE, THREADS, FiniteRange, OutputFile, Parsed, names_folder
+from mismatch.cli.value_types import FINITE, THREADS, FiniteRange, OutputFile, Parsed, numbers
 from mismatch.data.negatives import make_negatives
 from mismatch.errors import InputError
 from mismatch.evaluation.objectives import Objective
+from mismatch.io.text import names_folder
 from mismatch.runtime.hardware import MAX_THREADS
 from mismatch.specs import ReviewBand
 from mismatch.training.config import TrainConfig
@@ -107,6 +108,13 @@ def test_a_range_lets_no_nan_pass() -> None:
         for kind in (FINITE, FiniteRange(0), FiniteRange(0, 1)):
             with pytest.raises(click.BadParameter):
                 kind.convert(wrong, None, None)
+
+
+def test_a_list_of_numbers_is_finite() -> None:
+    assert numbers("0.8, 1,-2e1", "1,2") == (0.8, 1.0, -20.0)
+    for wrong in ("", "1,,2", "1;2", "nan,1", "1,inf", "1e400"):
+        with pytest.raises(ValueError, match="is not a list of numbers, as 1,2"):
+            numbers(wrong, "1,2")
 
 
 def test_no_option_is_an_unbounded_number() -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 import mismatch
 from mismatch.errors import InputError
 from mismatch.io.atomic import sha256_file
+from mismatch.reports.model_card import write_bundle_card
 from mismatch.runtime.score_file import read_score, write_score
 from mismatch.specs import ReviewBand, SliceThresholds
 from tests.support import commands
@@ -54,6 +55,11 @@ def test_a_raw_backbone_gives_probabilities(run: Any) -> None:
     result = run("--model", "openclip:tiny", "--output", "calibrated", "--json")
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
+    card = Path("calibrated/README.md").read_text()
+    assert "- Calibration: platt, fitted to 80 labelled rows" in card
+    low, high = said["figures"]["accuracy"]["interval"]
+    accuracy = said["figures"]["accuracy"]["value"]
+    assert f"| accuracy | {accuracy:.4f} | {low:.4f}..{high:.4f} |" in card
     assert said["calibration"]["kind"] == "platt"
     assert said["before"]["log_loss"] is None, "a cosine is no probability"
     assert said["after"]["log_loss"] < np.log(2) - 0.05
@@ -91,15 +97,16 @@ def test_a_bundle_is_calibrated_in_place_or_elsewhere(
     run: Any, tiny_bundles: dict[str, Path]
 ) -> None:
     shutil.copytree(tiny_bundles["hf-clip"], "bundle")
+    write_bundle_card(Path("bundle"), None)
     before = {path.name: sha256_file(path) for path in Path("bundle").iterdir()}
     result = run(
         "--model", "bundle", "--output", "other", "--objective", "f1", "--kind", "temperature"
     )
     assert result.exit_code == 0, result.output
     assert {path.name: sha256_file(path) for path in Path("bundle").iterdir()} == before
-    assert [name for name in before if sha256_file(Path("other") / name) != before[name]] == [
-        "manifest.json"
-    ]
+    changed = {name for name in before if sha256_file(Path("other") / name) != before[name]}
+    assert changed == {"manifest.json", "README.md"}
+    assert "fitted to 80 labelled rows" in Path("other/README.md").read_text()
     score = mismatch.load("other", "cpu").engine.score
     assert score.calibration is not None
     assert score.threshold is not None
@@ -109,9 +116,8 @@ def test_a_bundle_is_calibrated_in_place_or_elsewhere(
         "f1",
     )
     assert run("--model", "bundle").exit_code == 0
-    assert [name for name in before if sha256_file(Path("bundle") / name) != before[name]] == [
-        "manifest.json"
-    ]
+    changed = {name for name in before if sha256_file(Path("bundle") / name) != before[name]}
+    assert changed == {"manifest.json", "README.md"}
 
 
 def test_the_report_for_people(run: Any) -> None:

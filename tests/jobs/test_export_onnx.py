@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import mismatch
-from mismatch.errors import InputError
+from mismatch.errors import CheckpointError, InputError
 from mismatch.jobs.export_onnx import labelled_rows, pairs_of
 from mismatch.jobs.options import RowSettings, open_rows
 from mismatch.runtime.bundle import read_bundle
@@ -56,6 +56,12 @@ def test_it_verifies_on_real_rows_and_says_so(
         "1 text was longer than the backbone's 77 tokens and was scored in pieces, the worst of"
         " which decides" in result.stdout
     )
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "- Pairs: 2, of `rows.csv`" in card
+    assert f"- Threshold: {meta.score.threshold_in_use:.4f}, chosen for best accuracy" in card
+    assert "README.md" not in read_bundle(tmp_path / "bundle").files
+    size = sum(path.stat().st_size for path in (tmp_path / "bundle").iterdir())
+    assert f"bundle of {size / 1e6:.1f} MB" in result.stdout
     parity = json.loads((tmp_path / "bundle" / "parity.json").read_text(encoding="utf-8"))
     assert (parity["long_texts"], parity["context_length"], parity["long_text"]) == (1, 77, "chunk")
     assert read_bundle(tmp_path / "bundle").score == read_meta(model).score
@@ -204,3 +210,19 @@ def test_what_it_refuses_from_python(
 ) -> None:
     with pytest.raises(InputError, match=words):
         mismatch.export_onnx(tiny_checkpoints["openclip"], **options)
+
+
+def test_a_bundle_with_its_card_is_replaced_and_a_readers_page_is_not(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    mismatch.export_onnx(tiny_checkpoints["openclip"], bundle)
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    assert "README.md" in before
+    mismatch.export_onnx(mismatch.load(tiny_checkpoints["openclip"], "cpu"), bundle)
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    (bundle / "README.md").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"with other files in it \(README\.md\)"):
+        mismatch.export_onnx(tiny_checkpoints["openclip"], bundle)
+    assert (bundle / "README.md").read_text() == "mine"
+    assert mismatch.load(bundle, "cpu").threshold

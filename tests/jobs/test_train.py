@@ -94,6 +94,12 @@ def test_trains_in_both_spellings(data: Path, dash: str) -> None:
     result = run(*given, f"--isolate{dash}decoding")
     assert result.exit_code == 0, result.output
     assert "epoch 1/1  train loss" in result.stdout
+    for name in ("best_model", "final_model", "checkpoint_epoch_1"):
+        card = (data / "out" / name / "README.md").read_text()
+        assert "- Training rows: `train.csv`, 9" in card
+        assert "- Epoch: 1 of a run of 1 at most, seed 0" in card
+        assert "| AUROC | " in card
+        assert str(data) not in card
     stats = json.loads((data / "out" / "best_model" / "training_stats.json").read_text())
     assert (
         len(stats["train_losses"]),

@@ -14,6 +14,7 @@ from PIL import Image
 
 import mismatch
 from mismatch.errors import InputError
+from mismatch.reports.model_card import write_bundle_card
 from tests.support import commands
 
 
@@ -47,6 +48,22 @@ def run(
     )
 
 
+def test_a_page_that_somebody_has_changed_stays_and_a_dry_run_changes_no_card(run: Any) -> None:
+    bundle = Path("bundle")
+    assert run().exit_code == 0
+    assert not (bundle / "README.md").exists(), "none is begun in an older model"
+    write_bundle_card(bundle, None)
+    before = (bundle / "README.md").read_text()
+    assert run("--dry-run", "--objective", "f1").exit_code == 0
+    assert (bundle / "README.md").read_text() == before
+    (bundle / "README.md").write_text(before + "Mine.\n")
+    result = run("--objective", "f1")
+    assert result.exit_code == 0, result.output
+    assert "README.md is not as mismatch wrote it, so it stays as it is" in result.stderr
+    assert (bundle / "README.md").read_text() == before + "Mine.\n"
+    assert mismatch.load(bundle, "cpu").threshold
+
+
 def stored() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(Path("bundle/manifest.json").read_text())["score"]
     return found
@@ -54,6 +71,7 @@ def stored() -> dict[str, Any]:
 
 def test_a_target_is_stored_and_used(run: Any) -> None:
     before = stored()
+    write_bundle_card(Path("bundle"), None)
     result = run("--target-precision", "0.9", "--json")
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
@@ -61,6 +79,11 @@ def test_a_target_is_stored_and_used(run: Any) -> None:
     low, high = said["figures"]["mismatch_precision"]["interval"]
     assert low < 0.9 <= high
     assert stored()["threshold"] == said["threshold"]
+    card = Path("bundle/README.md").read_text()
+    assert f"- Threshold: {said['threshold']['value']:.4f}, chosen for precision of" in card
+    assert (
+        f"| mismatches: precision | {said['figures']['mismatch_precision']['value']:.4f} |" in card
+    )
     assert said["threshold"]["objective"] == "mismatch precision>=0.9"
     assert stored()["earlier"] == [before["threshold"]]
     assert mismatch.load("bundle", "cpu").threshold == said["threshold"]["value"]
@@ -128,7 +151,7 @@ def test_a_dry_run_stores_nothing(run: Any) -> None:
         (["--min-rows", "500"], "rows.csv: 120 labelled rows, 500 are needed"),
         (["--max-missed", "0.01"], "299 are needed"),
         (["--objective", "cost"], "equal costs is accuracy"),
-        (["--thresholds", "a"], "are no numbers"),
+        (["--thresholds", "a"], "is not a list of numbers"),
         (["--csv", "absent.csv"], "absent.csv"),
     ],
 )

@@ -33,7 +33,9 @@ GUIDE = "\n".join(text for name, text in SITE.items() if "plugins" in name)
 
 # Modules without a test file of their own, and where they are tested.
 TESTED_ELSEWHERE = {
-    "mismatch.cli.pairs": "cli/test_predict",
+    "mismatch.reports.doctor_lines": "jobs/test_doctor",
+    "mismatch.reports.start_lines": "cli/test_cli",
+    "mismatch.training.option_groups": "cli/test_sections",
     "mismatch.io.endings": "cli/test_cli",
     "mismatch.io.explained_errors": "cli/test_cli",
     "mismatch.jobs.predict_pair": "cli/test_predict",

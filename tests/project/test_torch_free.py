@@ -43,6 +43,18 @@ def test_the_base_install_has_no_torch_and_stays_light(light: Path, tmp_path: Pa
     assert size < 350e6, f"{size / 1e6:.0f} MB"
 
 
+def test_doctor_says_there_what_is_missing(
+    light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = run(light / "mismatch", "doctor", cwd=tmp_path)
+    assert said.startswith(f"mismatch {mismatch.__version__}, Python ")
+    lacks = json.loads(run(light / "mismatch", "doctor", "--json", cwd=tmp_path))["extras"]
+    assert any(line.startswith("torch") for line in lacks["train"]["lacks"])
+    assert lacks["parquet"]["lacks"]
+    assert 'pip install "mismatch-clip[train]"' in " ".join(said.split())
+
+
 @pytest.mark.parametrize("family", ["hf-clip", "openclip"])
 def test_a_bundle_predicts_there_as_torch_does_here(
     light: Path,

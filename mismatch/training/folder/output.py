@@ -8,6 +8,7 @@ import errno
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -42,7 +43,7 @@ from mismatch.training.folder.earlier import (
 from mismatch.training.folder.state import drop_state
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
 
-__all__ = ["RunFolder", "check_usable", "draw_curves"]
+__all__ = ["RunFolder", "WriteCard", "check_usable", "draw_curves"]
 
 RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the way
 WRITTEN = re.compile(
@@ -59,6 +60,7 @@ _KINDS = {
 }
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 WriteState = Callable[[Path], object]  # is given the checkpoint that is being made
+WriteCard = Callable[[Path, int], object]  # the same, and the epoch that it is of
 
 
 class RunFolder:
@@ -73,16 +75,18 @@ class RunFolder:
         start: Path | None = None,
         settings: str | None = None,
         keep: int | None = None,
+        write_card: WriteCard | None = None,
     ) -> None:
         """Take the folder of a run. `start`: the checkpoint that training goes on from; it is kept
         even where it lies in `folder`. `settings`: the text of run.yaml. `keep`: how many of the
-        newest epochs' checkpoints stay, all by default. CheckpointError where `folder` can't be
-        used.
+        newest epochs' checkpoints stay, all by default. `write_card`: writes a checkpoint's card.
+        CheckpointError where `folder` can't be used.
         """
         self.folder = Path(folder)
         self.start = start
         self.settings = settings
         self.keep = keep
+        self.write_card = write_card
         self.written: list[Path] = []
         check_usable(self.folder)
         # an interruption in the first epoch must not cost an earlier run
@@ -130,7 +134,7 @@ class RunFolder:
             self._write_settings()
         best = self.folder / f"{EPOCH}{best_epoch}"
         if is_checkpoint(best) and (epoch == 1 or _best_epoch(self.folder) != best_epoch):
-            clone_checkpoint(best, self.folder / BEST, stats)
+            self._clone(best, BEST, best_epoch, stats)
         if place.name != LAST:
             self._complete_epoch(stats, best=False)
 
@@ -158,7 +162,7 @@ class RunFolder:
                 meta,
                 stats,
                 backbone_files=self._shared(same_backbone),
-                write_more=write_state,
+                write_more=partial(self._write_more, epoch, write_state),
             )
             self.written.append(place)
             self._remove_earlier_run(earlier)
@@ -196,7 +200,7 @@ class RunFolder:
     def finish(self, stats: Mapping[str, Any]) -> None:
         """Write final_model, the last epoch's, and drop what only resuming needs."""
         with _how_to_go_on():
-            clone_checkpoint(self.written[-1], self.folder / FINAL, stats)
+            self._clone(self.written[-1], FINAL, stats["epochs"], stats)
             self.save_stats(stats)
         drop_state(self.written[-1])
 
@@ -216,6 +220,18 @@ class RunFolder:
             f"{self.folder} holds"
             f" {_listing([path for path in (*models, self.folder / LAST) if is_checkpoint(path)])}"
         )
+
+    def _clone(self, source: Path, name: str, epoch: int, stats: Mapping[str, Any]) -> None:
+        """Write the checkpoint of an epoch under another name too."""
+        write_more = partial(self._write_more, epoch, None)
+        clone_checkpoint(source, self.folder / name, stats, write_more=write_more)
+
+    def _write_more(self, epoch: int, write_state: WriteState | None, part: Path) -> None:
+        """Write what stands next to a checkpoint's weights, into the one that is being made."""
+        if write_state is not None:
+            write_state(part)
+        if self.write_card is not None:
+            self.write_card(part, epoch)
 
     def _write_settings(self) -> None:
         """Write run.yaml; one that somebody wrote by hand stays, and the run's own stands next to
@@ -284,7 +300,7 @@ class RunFolder:
         """Do all that follows when an epoch's checkpoint is whole."""
         place = self.written[-1]
         if best:
-            clone_checkpoint(place, self.folder / BEST, stats)
+            self._clone(place, BEST, stats["epochs"], stats)
         self.save_stats(stats)
         for path in earlier_checkpoints(self.folder):
             if path.name == LAST:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from mismatch.errors import CheckpointError, InputError
+from mismatch.runtime.card_file import write_card
 from mismatch.training.checkpoint import load_detector, read_meta
 from mismatch.training.folder import output
 from mismatch.training.folder.earlier import resumable
@@ -329,3 +330,68 @@ def test_the_newest_state_is_known_by_its_number(loaded: Loaded, tmp_path: Path)
         assert found is not None
         assert (found[0].name, found[1].epoch) == (f"checkpoint_epoch_{epoch}", epoch)
     assert run.newest() > 2 * time.time_ns() - 10**12
+
+
+def card(path: Path) -> str:
+    return (path / "README.md").read_text()
+
+
+def test_each_model_has_a_card_of_its_epoch(loaded: Loaded, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", write_card=write_epoch)
+    for epoch, best in ((1, True), (2, False)):
+        save(run, loaded, epoch, best=best)
+    run.finish(figures(2, finished=True))
+    epochs = {"checkpoint_epoch_1": 1, "checkpoint_epoch_2": 2, "best_model": 1, "final_model": 2}
+    for name, epoch in epochs.items():
+        assert card(run.folder / name).startswith(f"epoch {epoch}\n"), name
+        assert "README.md" not in read_meta(run.folder / name).files
+        load_detector(run.folder / name)
+
+
+def write_epoch(part: Path, epoch: int) -> None:
+    write_card(part, f"epoch {epoch}\n")
+
+
+def test_a_card_goes_with_its_checkpoint_unless_somebody_has_changed_it(
+    loaded: Loaded, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run", keep=1, write_card=write_epoch)
+    save(run, loaded, 1)
+    save(run, loaded, 2)
+    assert "checkpoint_epoch_1" not in names(run.folder)
+    (run.folder / "checkpoint_epoch_2" / "README.md").write_text("mine")
+    (run.folder / "best_model" / "README.md").write_text("mine")
+    save(run, loaded, 3)
+    assert card(run.folder / "checkpoint_epoch_2") == "mine"
+    assert card(run.folder / "checkpoint_epoch_3").startswith("epoch 3\n")
+    assert card(run.folder / "best_model") == "mine"
+    with pytest.raises(CheckpointError, match=r"holds other files too \(README\.md\)"):
+        RunFolder(run.folder)
+
+
+def test_a_new_run_replaces_the_cards_of_an_earlier_one(loaded: Loaded, tmp_path: Path) -> None:
+    for _ in range(2):
+        run = RunFolder(tmp_path / "run", write_card=write_epoch)
+        save(run, loaded, 1)
+        run.finish(figures(1, finished=True))
+    assert card(run.folder / "best_model").startswith("epoch 1\n")
+
+
+def test_a_readme_that_a_backbone_brings_stays(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector, meta = loaded
+    save_pretrained = detector.backbone.save_pretrained
+
+    def with_readme(folder: Path) -> None:
+        save_pretrained(folder)
+        (folder / "README.md").write_text("upstream's")
+
+    monkeypatch.setattr(detector.backbone, "save_pretrained", with_readme)
+    run = RunFolder(tmp_path / "run", write_card=write_epoch)
+    save(run, (detector, meta), 1)
+    save(run, (detector, meta), 2)
+    run.finish(figures(2, finished=True))
+    for name in ("checkpoint_epoch_1", "checkpoint_epoch_2", "best_model", "final_model"):
+        assert card(run.folder / name) == "upstream's"
+        assert "README.md" in read_meta(run.folder / name).files
