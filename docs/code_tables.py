@@ -13,9 +13,11 @@ from typing import Any
 import click
 
 from mismatch import cli, errors
+from mismatch.cli.sections import SECTIONS, SectionedCommand
 from mismatch.io.endings import ENDINGS
 from mismatch.runtime.libraries import SWITCHES
 from mismatch.training.config import TrainConfig, default_text, help_text
+from mismatch.training.option_groups import GROUPS
 
 __all__ = ["COMMANDS", "TABLES", "openapi", "verb_page"]
 
@@ -42,6 +44,7 @@ GUIDES = {
 }
 STATED_DEFAULT = re.compile(r"\s*\[(?:default: |(?=required))(.*?)\]$")
 CODE = re.compile(r"(`[^`]*`|(?<![\w-])--[a-z][a-z-]*)")
+OPTION_HEAD = ("option", "what it does", "default")
 METAVARS = {"INTEGER RANGE": "N", "INTEGER": "N", "FLOAT RANGE": "X", "FLOAT": "X"}
 MEBIBYTE = 2**20
 
@@ -70,16 +73,29 @@ def _command_section(path: tuple[str, ...]) -> str:
         command = _child(command, context, name)
         context = click.Context(command, info_name=name, parent=context)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    options = [param for param in command.params if isinstance(param, click.Option)]
-    rows = [_option_row(option, context) for option in options if not option.hidden]
     return "\n".join(
         [
             f"{'#' * len(path)} `{context.command_path}`\n",
             *[f"{_prose(part)}\n" for part in (command.help or "").split("\n\n")],
             f"```text\n{usage}\n```\n",
-            _table(("option", "what it does", "default"), rows) if rows else "",
+            *_option_tables(command, context, "#" * (len(path) + 1)),
         ]
     )
+
+
+def _option_tables(command: click.Command, context: click.Context, level: str) -> list[str]:
+    """Return a table of the options, or one with a heading for each section of them."""
+    options = {param.name: param for param in command.params if isinstance(param, click.Option)}
+    rows = {name: _option_row(option, context) for name, option in options.items()}
+    sections = command.sections if isinstance(command, SectionedCommand) else {}
+    parts = []
+    for title, names in sections.items():
+        part = _table(OPTION_HEAD, [rows.pop(name) for name in names])
+        parts.append(f"{level} {title}\n\n{part}")
+    if rows:
+        heading = f"{level} Others\n\n" if sections else ""
+        parts.append(heading + _table(OPTION_HEAD, list(rows.values())))
+    return parts
 
 
 def _child(command: click.Command, context: click.Context, name: str) -> click.Command:
@@ -124,21 +140,33 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _commands() -> str:
-    rows = []
-    for path in cli.command_paths()[1:]:
-        context = click.Context(cli.main)
-        command: click.Command = cli.main
-        for name in path:
-            command = _child(command, context, name)
-        anchor = "" if len(path) == 1 else f"#mismatch-{'-'.join(path)}"
-        link = f"[`mismatch {' '.join(path)}`](commands/{path[0]}.md{anchor})"
-        rows.append((link, _prose(command.get_short_help_str(200))))
-    return _table(("command", "what it does"), rows)
+    """Return a table of commands for each section of them."""
+    parts = []
+    for title, verbs in SECTIONS.items():
+        paths = [path for path in cli.command_paths() if path[:1] and path[0] in verbs]
+        table = _table(("command", "what it does"), [_command_row(path) for path in paths])
+        parts.append(f"## {title}\n\n{table}")
+    return "\n".join(parts)
+
+
+def _command_row(path: tuple[str, ...]) -> tuple[str, str]:
+    context = click.Context(cli.main)
+    command: click.Command = cli.main
+    for name in path:
+        command = _child(command, context, name)
+    anchor = "" if len(path) == 1 else f"#mismatch-{'-'.join(path)}"
+    link = f"[`mismatch {' '.join(path)}`](commands/{path[0]}.md{anchor})"
+    return link, _prose(command.get_short_help_str(200))
 
 
 def _train_config() -> str:
-    rows = [_field_row(field) for field in fields(TrainConfig)]
-    return _table(("field", "type", "meaning", "default"), rows)
+    """Return a table of fields for each group of them."""
+    by_name = {field.name: field for field in fields(TrainConfig)}
+    parts = []
+    for title, names in GROUPS.items():
+        rows = [_field_row(by_name[name]) for name in names]
+        parts.append(f"## {title}\n\n{_table(('field', 'type', 'meaning', 'default'), rows)}")
+    return "\n".join(parts)
 
 
 def _field_row(field: Field[Any]) -> tuple[str, str, str, str]:
