@@ -162,7 +162,7 @@ def save(picture: Image.Image, name: str) -> None:
     raise ValueError(f"{path} has {path.stat().st_size:,} bytes, {MAX_BYTES:,} at most are wanted")
 
 
-def run(*words: str | Path, may_fail: bool = False) -> None:
+def run(*words: object, may_fail: bool = False) -> None:
     """Run a command of mismatch."""
     command = [sys.executable, "-m", "mismatch", *map(str, words)]
     subprocess.run(command, check=not may_fail, stdout=subprocess.DEVNULL)
