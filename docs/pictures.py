@@ -24,16 +24,18 @@ from PIL import Image
 
 IMAGES = Path(__file__).resolve().parent / "images"
 KIND = "colour"  # of the mismatch that is explained
+ROWS = 600  # of the audit that is shown
 COLOURS = 128  # of a picture, which keeps it small
 MAX_BYTES = 60_000
 WIDTH = 1000  # pixels, of a page
+HEIGHT = 800  # pixels, of its top
 
 Row = dict[str, str]
 
 
 def main() -> None:
     """Make all pictures."""
-    folder = Path(sys.argv[1])
+    folder = Path(sys.argv[1]).resolve()
     row = wrong_row(folder)
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
@@ -65,37 +67,32 @@ def explained(folder: Path, row: Row, work: Path) -> None:
 
 def report(folder: Path, chromium: Any, work: Path) -> None:
     """Photograph the top of an evaluation's page."""
-    rows = ["--csv", folder / "test.csv", "--image-base-path", folder]
-    run("evaluate", "--model", folder / "bundle", *rows, "--report", work / "evaluation")
+    rows = ["--csv", "test.csv", "--report", work / "evaluation"]
+    run("evaluate", "--model", "bundle", *rows, cwd=folder)
     photograph(chromium, (work / "evaluation" / "report.html").as_uri(), "report")
 
 
 def audit(folder: Path, chromium: Any, work: Path) -> None:
     """Photograph the page of an audit of rows with faults of four kinds."""
-    photos = [f"images/{path.name}" for path in sorted((folder / "images").iterdir())[:40]]
-    shutil.copytree(folder / "images", work / "images", ignore=all_but(photos))
-    rows = [(photo, f"Product no. {number}", "1") for number, photo in enumerate(photos)]
-    rows[3] = (photos[3], "", "1")
-    rows[5] = ("images/lost.png", rows[5][1], "1")
-    rows[7] = (photos[7], "Caf\u00c3\u00a9 <b>mug</b>", "1")
-    rows[9] = (photos[9], rows[9][1], "yes")
+    with (folder / "train.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[:ROWS]
+    rows[3]["text"] = ""
+    rows[5]["image_path"] = "images/lost.jpg"
+    rows[7]["text"] = f"Caf\u00c3\u00a9 <b>{rows[7]['text']}</b>"
+    rows[9]["label"] = "yes"
     with (work / "train.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("image_path", "text", "label"), *rows])
-    options = ["--image-base-path", work, "--report", work / "audit.html"]
-    run("validate", work / "train.csv", *options, may_fail=True)
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    options = ["--image-base-path", folder, "--report", "audit.html"]
+    run("validate", "train.csv", *options, cwd=work, may_fail=True)
     photograph(chromium, (work / "audit.html").as_uri(), "audit")
-
-
-def all_but(photos: list[str]) -> Any:
-    """Return what leaves other files out of a copied folder."""
-    names = {Path(photo).name for photo in photos}
-    return lambda _folder, files: set(files) - names
 
 
 def page(folder: Path, row: Row, chromium: Any) -> None:
     """Photograph the service's page with the answer to one pair."""
     with service(folder / "bundle") as address:
-        tab = chromium.new_page(viewport={"width": WIDTH, "height": 700})
+        tab = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         tab.goto(address)
         tab.set_input_files("#image", folder / row["image_path"])
         tab.fill("#text", row["text"])
@@ -146,7 +143,7 @@ def browser() -> Iterator[Any]:
 
 def photograph(chromium: Any, address: str, name: str) -> None:
     """Save the top of a page."""
-    tab = chromium.new_page(viewport={"width": WIDTH, "height": 900})
+    tab = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT})
     tab.goto(address)
     save(Image.open(io.BytesIO(tab.screenshot())), name)
 
@@ -162,10 +159,10 @@ def save(picture: Image.Image, name: str) -> None:
     raise ValueError(f"{path} has {path.stat().st_size:,} bytes, {MAX_BYTES:,} at most are wanted")
 
 
-def run(*words: str | Path, may_fail: bool = False) -> None:
+def run(*words: object, cwd: Path | None = None, may_fail: bool = False) -> None:
     """Run a command of mismatch."""
     command = [sys.executable, "-m", "mismatch", *map(str, words)]
-    subprocess.run(command, check=not may_fail, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=cwd, check=not may_fail, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
