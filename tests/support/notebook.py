@@ -47,13 +47,13 @@ def run_cells(notebook: Mapping[str, Any], folder: Path) -> Iterator[list[dict[s
 def _run(source: str, namespace: dict[str, Any]) -> Any:
     """Run one cell and return the value of its last expression, as a notebook shows it."""
     tree = ast.parse(source)
-    last = None
-    if tree.body and isinstance(tree.body[-1], ast.Expr):
-        last = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
+    last = tree.body[-1]
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
     exec(compile(tree, "cell", "exec"), namespace)  # noqa: S102 (the project's own)
-    if last is None:
+    if not isinstance(last, ast.Expr):
         return None
-    return eval(compile(last, "cell", "eval"), namespace)
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
 
 
 def _stream(text: str) -> dict[str, Any]:
