@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class DoctorResult(Result):
     `providers`: onnxruntime's, the fastest first; empty where it can't be loaded.
     `gpus`: NVIDIA GPUs with their memory and driver.
     `free_memory`: bytes; None where the system doesn't say.
-    `free_disk`: bytes, of the working directory and of the cache folder.
+    `free_disk`: bytes, of the working directory and of the cache folder, where they can be told.
     `hub`: whether the model hub answers.
     `problems`: what has to be repaired.
     `advice`: what would make it faster.
@@ -166,8 +167,13 @@ def _gpus() -> tuple[str, ...]:
 
 def _free_disk() -> dict[str, int]:
     """Return the bytes that are free where results and where caches go."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return {"working directory": _free(Path.cwd()), "cache folder": _free(cache)}
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    places = {"working directory": Path(), "cache folder": Path(cache)}
+    free = {}
+    for name, folder in places.items():
+        with suppress(OSError):  # it was removed, or may not be looked at
+            free[name] = _free(folder)
+    return free
 
 
 def _free(folder: Path) -> int:

@@ -101,8 +101,8 @@ def train(
     `isolate_decoding`: decode images in processes with bounds of time and memory.
 
     It writes best_model, final_model, checkpoint_epoch_N, training_stats.json, training_curves.png
-    and run.yaml to `output_dir`. It logs to `mismatch.training`, and calls `callbacks`
-    (mismatch.training.callbacks) in the main process.
+    and run.yaml to `output_dir`; each model has a card, README.md. It logs to `mismatch.training`,
+    and calls `callbacks` (mismatch.training.callbacks) in the main process.
 
     Interrupting it keeps what is written; the same call with `resume=True` goes on from there.
     InputError for options and rows that can't be used, CheckpointError for a folder that can't be.

@@ -214,7 +214,7 @@ def tune_threshold(
     """Choose the score from which a pair is a match, and store it in the model.
 
     Everything uses it from then on; a model that is loaded already keeps its own. A lower threshold
-    catches fewer mismatches.
+    catches fewer mismatches. The model's card says so too, unless somebody has changed it.
 
     `rows`: labelled ones that the model was not trained on. One of four says what is chosen:
     `objective` (by default accuracy; "cost" with `cost_miss` and `cost_false_alarm`),

@@ -38,7 +38,7 @@ def _rows(result: DoctorResult) -> Iterator[tuple[str, str]]:
     yield "providers", ", ".join(result.providers) or "none: onnxruntime can't be loaded"
     yield "memory", "unknown" if result.free_memory is None else f"{_size(result.free_memory)} free"
     sizes = [f"{_size(size)} free in the {where}" for where, size in result.free_disk.items()]
-    yield "disk", ", ".join(sizes)
+    yield "disk", ", ".join(sizes) or "unknown"
     hub = result.hub
     yield "model hub", f"{hub.host}: {hub.detail or 'it answers'}"
     installed = [f"{name} {version}" for name, version in result.libraries.items() if version]

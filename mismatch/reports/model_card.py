@@ -20,8 +20,10 @@ from mismatch.reports.markdown import code_span, plain_words
 from mismatch.reports.rendering import render
 from mismatch.runtime.bundle import MANIFEST, PARITY
 from mismatch.runtime.card_file import (
+    CARD,
     SCORE_END,
     SCORE_START,
+    is_own_card,
     read_score_section,
     replace_score,
     write_card,
@@ -79,6 +81,8 @@ def write_bundle_card(bundle: Path, checkpoint: Path | None) -> None:
         source = read_json(score_file(checkpoint))
         train = source.get("train")
         base_model = _base_model(checkpoint, source)
+        if is_own_card(checkpoint / CARD) and not _names(checkpoint / CARD, base_model):
+            base_model = None  # a folder, as could be seen where it was trained
         run = _Run.of(checkpoint)
         if record["precision"] == "fp32":
             section = _with_source_figures(section, bundle, checkpoint, score)
@@ -171,6 +175,10 @@ def _base_model(checkpoint: Path, record: Mapping[str, Any]) -> str | None:
     if not (checkpoint / UPSTREAM).is_file():
         return None
     return _hub_name(record["backbone"]["model_id"])
+
+
+def _names(card: Path, base_model: str | None) -> bool:
+    return f"\nbase_model: {base_model}\n" in card.read_text(encoding="utf-8")
 
 
 def _file_name(path: str) -> str:

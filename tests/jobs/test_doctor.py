@@ -94,6 +94,7 @@ def test_lines_where_little_is_known() -> None:
         providers=(),
         gpus=(),
         free_memory=None,
+        free_disk={},
         hub=HubAccess("", False, "no answer"),
         problems=(),
         advice=(),
@@ -169,6 +170,17 @@ def test_a_driver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(module, "GPU_SECONDS", 0.2)
     assert doctor().gpus == ()
+
+
+def test_a_working_directory_that_is_gone_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "not" / "yet"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert doctor().free_disk["cache folder"] > 0
 
 
 def test_nothing_heavy_is_loaded() -> None:

@@ -42,8 +42,9 @@ def test_the_second_writer_is_named_and_nothing_stays(tmp_path: Path) -> None:
 def test_of_a_model_only_what_its_score_left_is_removed(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    for name in ("manifest.json", ".manifest.json.0123abcd.part", ".head.onnx.0123abcd.part"):
+    kept = [".head.onnx.0123abcd.part", "manifest.json"]
+    for name in (*kept, ".manifest.json.0123abcd.part", ".README.md.0123abcd.part"):
         (model / name).write_text("")
     with lock_score(model):
         assert names(tmp_path) == [".model.lock", "model"]
-    assert names(model) == [".head.onnx.0123abcd.part", "manifest.json"]
+    assert names(model) == kept

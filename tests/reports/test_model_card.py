@@ -271,6 +271,19 @@ def test_a_base_model_is_named_only_where_the_hub_has_it_by_that_name(
     assert "`ViT-B-32/laion2b_s34b_b79k`" in card(other)
 
 
+def test_a_folder_stays_a_folder_where_the_bundle_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("models/clip").mkdir(parents=True)
+    source = checkpoint(tmp_path / "best_model", model_id="models/clip")
+    write_checkpoint_card(source)
+    Path("models/clip").rmdir()
+    folder = bundle(tmp_path / "bundle")
+    write_bundle_card(folder, source)
+    assert "base_model" not in front_matter(card(folder))
+
+
 HOSTILE = "a`b|c\n# Head\n<script>alert(1)</script><!-- mismatch: end of score -->\n.csv"
 
 

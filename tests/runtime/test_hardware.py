@@ -59,3 +59,31 @@ def test_older_x86_cpus_need_other_int8_kernels(
     if flags is not None:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
     assert hardware.exact_int8_products.__wrapped__() == exact
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "limit", "used", "free"),
+    [
+        ("MemTotal: 9 kB\nMemAvailable:    2048 kB\n", "max", "5", 2 * 2**20),
+        ("MemAvailable: 2048 kB\n", "1000000", "400000", 600000),
+        ("MemAvailable: 2048 kB\n", "100", "400", 0),
+        ("MemTotal: 9 kB\n", "max", "5", None),
+        ("MemAvailable: many kB\n", "none", "", None),
+        (None, None, None, None),
+        (None, "1000000", "400000", 600000),
+    ],
+)
+def test_free_memory_is_what_system_and_container_leave(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    meminfo: str | None,
+    limit: str | None,
+    used: str | None,
+    free: int | None,
+) -> None:
+    files = {"MEMINFO": meminfo, "MEMORY_LIMIT": limit, "MEMORY_USED": used}
+    for name, text in files.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        monkeypatch.setattr(hardware, name, tmp_path / name)
+    assert hardware.available_memory() == free

@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from mismatch.runtime import time_limit
-from mismatch.runtime.time_limit import OverdueError, within
+from mismatch.runtime.time_limit import OverdueError, answer_within, within
 
 
 def never() -> None:
@@ -50,3 +50,16 @@ def test_what_can_not_be_stopped_is_left_behind(monkeypatch: pytest.MonkeyPatch)
             within(0.01, lambda: end.wait(60), lambda: None)
     finally:
         end.set()
+
+
+def test_an_answer_that_does_not_come_has_another_in_its_place() -> None:
+    assert answer_within(60, lambda: 5, 6) == 5
+    done = Event()
+    assert answer_within(0.05, lambda: int(done.wait(30)), 6) == 6
+    done.set()
+
+    def fail() -> int:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        answer_within(60, fail, 6)
