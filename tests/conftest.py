@@ -69,7 +69,7 @@ Make = Callable[[Path], object]
 # files that export, but test something else than how graphs are traced
 EXPORTING = (
     *("calibrate", "export_onnx", "fashion", "fp16", "gate", "int8", "onnx", "predictor"),
-    *("quickstart", "torch_free", "triton", "weights", "benchmark", "tune_threshold"),
+    *("quickstart", "torch_free", "triton", "weights", "benchmark", "tune_threshold", "notebook"),
 )
 
 

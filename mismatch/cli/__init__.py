@@ -139,9 +139,7 @@ class _Failure(click.ClickException):
 
 
 def help_text(*path: str) -> str:
-    """Return what `mismatch PATH… --help` prints, at a fixed width whatever the terminal; the
-    README's copies come from here by cog.
-    """
+    """Return what `mismatch PATH… --help` prints, at a fixed width whatever the terminal."""
     ctx = click.Context(
         main, info_name="mismatch", terminal_width=HELP_WIDTH, **main.context_settings
     )

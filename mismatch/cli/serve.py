@@ -44,12 +44,12 @@ def command(also: tuple[str, ...], **options: Any) -> None:
     --also: Another model, for requests that name it; may be repeated.
     --host: Address to listen at; 0.0.0.0 is all of the machine's.
     --port: Port to listen at.
-    --settings: JSON with limits and batching; see README.
+    --settings: JSON with limits and batching; the service's reference lists all.
     --batch: Pairs that are scored together at most.  [default: 32]
     --queue: Pairs that may wait; beyond it requests are answered 503.  [default: 512]
     --max-wait: That a pair may be expected to wait; beyond it likewise.  [default: 5]
     --deadline: Until a request is given up with 504.  [default: 30]
-    --allow-host: Name by which it may be asked, as match.example.com; may be repeated. See README.
+    --allow-host: Name by which it may be asked, as match.example.com; may be repeated.
     --reload: Let POST /v1/reload load the models again; SIGHUP always does.
     """
     from mismatch.jobs.serve import serve

@@ -152,7 +152,7 @@ class Preprocessor:
         `_OVER` times the resolution that is needed remains.
 
         A JPEG's own coefficients make the smaller picture, at a half to a quarter of the price;
-        what comes out differs by a few levels, see the README.
+        what comes out differs by a few levels, see One preprocessing on the site.
         """
         if max(size) > _LONG * min(size):
             return 1

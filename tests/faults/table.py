@@ -1,4 +1,4 @@
-"""Prints the table of docs/faults.md: a row for each fault, as the tests' marks say."""
+"""Prints the tables of docs/explanation/reliability.md: a row a fault, from the tests' marks."""
 
 from __future__ import annotations
 

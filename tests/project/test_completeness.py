@@ -1,5 +1,5 @@
-"""Nothing is forgotten: every command, hook and public name has a docstring, a README line and a
-test; every module a test file.
+"""Nothing is forgotten: every command, hook and public name has a docstring, a place on the site
+and a test; every module a test file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import click
 import pytest
 
 import mismatch
+from generate import pages
 from mismatch import cli
 from mismatch.backbones import hookspecs
 from mismatch.backbones.base import Backbone
@@ -26,8 +27,9 @@ from mismatch.testing import contract
 from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "mismatch"
-README = (ROOT / "README.md").read_text()
-GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text()
+SITE = pages()
+PYTHON = "reference/python/"
+GUIDE = "\n".join(text for name, text in SITE.items() if "plugins" in name)
 
 # Modules without a test file of their own, and where they are tested.
 TESTED_ELSEWHERE = {
@@ -163,12 +165,14 @@ def test_the_loops_below_are_not_empty() -> None:
 @pytest.mark.parametrize(
     ("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS]
 )
-def test_a_command_has_help_a_readme_line_and_a_test(
+def test_a_command_has_help_a_page_and_a_test(
     path: tuple[str, ...], command: click.Command
 ) -> None:
     assert command.help
     assert len(command.get_short_help_str(200).split()) >= 2
-    assert f"mismatch {' '.join(path)}" in README
+    name = f"`mismatch {' '.join(path)}`"
+    assert f"# {name}\n" in SITE[f"reference/commands/{path[0]}.md"]
+    assert f"| [{name}](" in SITE["reference/commands.md"]
     verb = path[0].replace("-", "_")
     assert {f"cli/test_{verb}", f"jobs/test_{verb}"} & TEST_FILES
 
@@ -180,7 +184,9 @@ def test_every_option_says_what_it_does(path: tuple[str, ...], command: click.Co
     options = [param for param in command.params if isinstance(param, click.Option)]
     assert options or isinstance(command, click.Group)
     assert [option.name for option in options if not option.help and not option.hidden] == []
+    page = SITE[f"reference/commands/{path[0]}.md"]
     for option in options:
+        assert option.hidden or all(f"`{name}`" in page for name in option.opts), option.opts
         assert all(
             re.fullmatch(r"-[a-z]|--[a-z0-9-]+", spelling)
             for spelling in [*option.opts, *option.secondary_opts]
@@ -188,10 +194,10 @@ def test_every_option_says_what_it_does(path: tuple[str, ...], command: click.Co
 
 
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.__name__)
-def test_a_hook_has_a_docstring_a_readme_line_and_a_test(hook: object) -> None:
+def test_a_hook_has_a_docstring_a_page_and_a_test(hook: object) -> None:
     name = getattr(hook, "__name__", "")
     assert inspect.getdoc(hook)
-    assert name in README
+    assert name in SITE["reference/python.md"]
     assert name in (ROOT / "tests" / "backbones" / "test_registry.py").read_text()
 
 
@@ -236,10 +242,15 @@ def test_a_public_name_has_a_test(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in mismatch.__all__ if name != "__version__"])
-def test_a_public_name_has_a_docstring_and_a_readme_line(name: str) -> None:
+def test_a_public_name_has_a_docstring_and_its_place_on_the_site(name: str) -> None:
     value = getattr(mismatch, name)
     assert inspect.getdoc(value)
-    assert re.search(rf"\b{name}\b", README)
+    if name.endswith("Error"):
+        assert f"| `{name}` |" in SITE["reference/errors.md"]
+    else:
+        pages_of_python = [text for page, text in SITE.items() if page.startswith(PYTHON)]
+        assert sum(f"::: mismatch.{name}\n" in text for text in pages_of_python) == 1
+    assert re.search(rf"\b{name}\b", SITE["reference/python.md"])
 
 
 DATACLASSES = [
@@ -318,26 +329,13 @@ def test_a_plugin_is_laid_out_like_the_others(name: str) -> None:
     assert (ROOT / "tests" / "plugins" / f"test_{name.removeprefix('mismatch_')}.py").is_file()
 
 
-def test_the_readme_quotes_the_help_of_every_command_and_it_is_up_to_date() -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "cogapp",
-            "--check",
-            "--diff",
-            "README.md",
-            "docs/backbone-plugins.md",
-            "docs/faults.md",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+def test_the_generated_parts_of_documents_are_up_to_date() -> None:
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    generated = [str(path) for path in documents if "[[[cog" in path.read_text()]
+    assert generated
+    command = [sys.executable, "-m", "cogapp", "--check", "--diff", *generated]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [
-        " ".join(path) for path in cli.command_paths() if cli.help_text(*path).strip() not in README
-    ] == []
 
 
 # of several benchmarks, or of a benchmark and tests

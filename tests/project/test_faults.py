@@ -28,7 +28,7 @@ def test_each_fault_has_a_row_of_its_own_and_the_page_is_up_to_date() -> None:
     assert len({(row[1], row[2]) for row in rows}) == len(rows)
     for command in ("validate", "train", "export-onnx", "predict"):
         assert sum(command in row[2] for row in rows) >= 3, command
-    assert table.strip() in (ROOT / "docs" / "faults.md").read_text()
+    assert table.strip() in (ROOT / "docs" / "explanation" / "reliability.md").read_text()
 
 
 def test_they_are_left_out_unless_they_are_asked_for() -> None:

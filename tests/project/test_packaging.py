@@ -121,6 +121,7 @@ def test_the_metadata(wheel: zipfile.ZipFile) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) == {
         "audit",
         "dev",
+        "docs",
         "parquet",
         "ray",
         "remote",
@@ -169,6 +170,7 @@ def test_the_sdist_has_what_a_packager_needs_and_no_more(built: Path) -> None:
     } <= names
     allowed = {
         ".ci",
+        ".github",
         ".gitignore",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
@@ -177,6 +179,7 @@ def test_the_sdist_has_what_a_packager_needs_and_no_more(built: Path) -> None:
         "README.md",
         "SECURITY.md",
         "cli.py",
+        "mkdocs.yml",
         "pyproject.toml",
     }
     allowed |= {"benchmarks", "docs", "examples", "mismatch", "plugins", "tests"}

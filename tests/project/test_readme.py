@@ -1,9 +1,10 @@
-"""The README's examples run as they stand, its commands and its Python, and so does the guide for
-plugins.
+"""The README is short, and its examples and those of the site run as they stand.
 
-Two things are changed on the way: training gets `--model-name tiny --epochs 1`, since the default
-backbone needs a network, and the files that the examples name are drawn first. In a whole run each
-command is a process of its own; each day the examples' share this one, which has imported torch.
+Blocks below `<!-- run -->` are run, commands and Python. Two things are changed on the way: training
+gets `--model-name tiny --epochs 1`, since the default backbone needs a network, and the files that
+the examples name are drawn first. A page of the site finds what the README's examples leave:
+data/, fine_tuned_clip/, bundle/. In a whole run each command is a process of its own; each day the
+examples' share this one, which has imported torch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import csv
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +27,12 @@ from mismatch.cli import main
 from tests.support.paths import ROOT, WHOLE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"<!-- run -->\n```(bash|python)\n(.*?)```", README, re.DOTALL)
-GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(ROOT / "docs").as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+}
+MARK = "<!-- run -->\n"
+EXAMPLE = re.compile(r"^<!-- run -->\n```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COLOURS = {"Red": (200, 30, 30), "Blue": (30, 30, 200), "Green": (30, 160, 40)}
 
 
@@ -96,22 +102,55 @@ def run_python(text: str, workplace: Path) -> None:
     exec(compile(text, "README.md", "exec"), {"__name__": "__main__"})  # noqa: S102 (our own)
 
 
-def test_the_examples_run_one_after_the_other(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert len(EXAMPLES) == 7
-    monkeypatch.chdir(workplace)
-    for language, text in EXAMPLES:
-        if language == "python":
-            run_python(text, workplace)
-            continue
-        for line in text.strip().splitlines():
-            run_command(small(line), workplace)
-    assert (workplace / "bundle" / "parity.json").is_file()
-    with (workplace / "predictions.csv").open(newline="", encoding="utf-8") as file:
+def run_examples(text: str, folder: Path) -> None:
+    """Run a page's examples one after the other."""
+    examples = EXAMPLE.findall(text)
+    assert len(examples) == text.count(MARK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for language, example in examples:
+            if language == "python":
+                run_python(example, folder)
+                continue
+            for line in example.replace("\\\n", " ").strip().splitlines():
+                run_command(small(line), folder)
+
+
+@pytest.fixture(scope="module")
+def after_readme(workplace: Path) -> Path:
+    """The folder in which README's examples have run."""
+    run_examples(README, workplace)
+    return workplace
+
+
+def test_the_examples_of_the_readme_run(after_readme: Path) -> None:
+    assert README.count(MARK) == 2
+    assert (after_readme / "bundle" / "parity.json").is_file()
+    with (after_readme / "scores.csv").open(newline="", encoding="utf-8") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 12
-    with (workplace / "made" / "train-labelled.csv").open(newline="", encoding="utf-8") as file:
-        assert {row["label"] for row in csv.DictReader(file)} == {"0", "1"}
+
+
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if MARK in text])
+def test_the_examples_of_a_page_run(page: str, after_readme: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "place"
+    shutil.copytree(after_readme, folder, copy_function=os.link)  # files are replaced, not changed
+    run_examples(PAGES[page], folder)
+
+
+def test_the_readme_is_short_and_plain() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 200
+    assert [line for line in lines if len(line) > 100] == []
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+    paragraphs = [part for part in prose.split("\n\n") if not part.startswith(("|", "- "))]
+    assert [part for part in paragraphs if len(part.split()) > 80] == []
+    assert re.findall(r"^## (.+)$", README, re.MULTILINE)[0] == "Two commands"
+
+
+def test_the_links_of_the_readme_lead_to_files() -> None:
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", README)]
+    assert len(links) > 20
+    assert [link for link in links if ":" not in link and not (ROOT / link).is_file()] == []
 
 
 def test_the_launcher_of_a_checkout_is_the_command(workplace: Path) -> None:
@@ -131,7 +170,8 @@ def test_the_plugin_guide_works_as_it_stands(workplace: Path, tmp_path: Path) ->
     """From `backbones new` through its wheel to a passing contract, then trained, exported and
     used.
     """
-    [commands] = re.findall(r"<!-- run: plugin -->\n```bash\n(.*?)```", GUIDE, re.DOTALL)
+    marked = re.compile(r"<!-- run: plugin -->\n```bash\n(.*?)```", re.DOTALL)
+    [commands] = [match for text in PAGES.values() for match in marked.findall(text)]
     new, install, check = (shlex.split(line) for line in commands.splitlines())
     installed = str(tmp_path / "installed")
     # of this environment, and next to it

@@ -1,4 +1,4 @@
-"""The files of a new plugin, as `mismatch backbones new NAME` writes them and the README shows
+"""The files of a new plugin, as `mismatch backbones new NAME` writes them and the site shows
 them.
 """
 
