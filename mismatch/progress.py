@@ -46,7 +46,9 @@ def progress_line(
     """Return `epoch 2/10: 4,096 of 11,250 rows, loss 0.3123, rate 8.2e-04`; the time left of this
     work, which took `seconds` so far, where the note is empty.
     """
-    far = f"{done:,} {unit}s" if total is None else f"{done:,} of {total:,} {unit}s"
+    count = done if total is None else total
+    far = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+    far = f"{far} {unit}{'s' * (count != 1)}"
     if total and done and not note:
         note = f"{seconds / done * (total - done) / 60:.1f} minutes left"
     return f"{label}: {far}" + (f", {note}" if note else "")

@@ -148,5 +148,5 @@ def _first_rows(source: RowSource, max_rows: int) -> tuple[Row, ...]:
     for row in islice(stream, max_rows):
         rows += one_image_each(row, source.columns)
     if not rows:
-        raise InputError(f"{source.path}: there are no rows under the header; nothing to measure")
+        raise InputError(f"{source.name}: there are no rows under the header; nothing to measure")
     return tuple(rows)

@@ -219,11 +219,11 @@ def _scored(predictor: Predictor, source: RowSource, *, labelled: bool, count: i
             " row"
         )
     if not number:
-        raise InputError(f"{source.path}: there are no rows under the header; nothing to explain")
+        raise InputError(f"{source.name}: there are no rows under the header; nothing to explain")
     if failed == number:
-        raise InputError(f"{source.path}: not one of its rows could be scored")
+        raise InputError(f"{source.name}: not one of its rows could be scored")
     if not ranked:
-        logger.info(f"{source.path}: no row is scored against its label; nothing to explain")
+        logger.info(f"{source.name}: no row is scored against its label; nothing to explain")
     return _Scored(number, failed, [row for _, _, row in _first(ranked, count)])
 
 

@@ -76,7 +76,7 @@ def check_labels(source: RowSource, wanted: Sequence[str] = ()) -> None:
     missing = [name for name in wanted if name not in header]
     if missing:
         columns = ", ".join(map(repr, header))
-        raise InputError(f"{source.path}: there is no column {missing[0]!r}; found {columns}")
+        raise InputError(f"{source.name}: there is no column {missing[0]!r}; found {columns}")
     rows = 0
     bad = []
     for row in read_rows(source.path, require_label=True, columns=source.columns):
@@ -86,7 +86,7 @@ def check_labels(source: RowSource, wanted: Sequence[str] = ()) -> None:
     if bad:
         raise refusal(source.path, bad)
     if not rows:
-        raise InputError(f"{source.path}: there are no rows under the header; nothing to do")
+        raise InputError(f"{source.name}: there are no rows under the header; nothing to do")
 
 
 def score_all(
@@ -130,7 +130,7 @@ def score_labelled(
             others = plural(labelled.unscorable, "other")
             without = f"; {others} could not be scored, mismatch validate says why row by row"
         raise InputError(
-            f"{source.path}: {len(labelled.labels):,} labelled rows,"
+            f"{source.name}: {len(labelled.labels):,} labelled rows,"
             f" {min_rows:,} are needed{without}"
         )
     if labelled.unscorable:
@@ -138,5 +138,5 @@ def score_labelled(
         rows = plural(labelled.unscorable, "row")
         logger.info(f"{rows} could not be scored and {verb} left out:")
         for failure in labelled.first:
-            logger.info(f"{format_location(source.path, failure['line'])}: {failure['status']}")
+            logger.info(f"{format_location(source.name, failure['line'])}: {failure['status']}")
     return labelled
