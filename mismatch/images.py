@@ -160,6 +160,11 @@ def from_array(array: NDArray[Any], name: str) -> Image.Image:
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     if array.dtype == np.uint16:
+        if array.size and 0 < (largest := int(array.max())) <= 255:
+            raise ImageError(
+                f"{name} is an array of uint16 with values of at most {largest}, as uint8 has;"
+                " scale it to 0..65535, or convert it to uint8"
+            )
         array = to_8_bits(array)
     if array.dtype != np.uint8:
         raise ImageError(

@@ -138,6 +138,7 @@ def test_a_file_of_pixels_reads_as_they_do(source: Any) -> None:
         Image.fromarray(DEEP.astype(np.float32)),
         Image.fromarray(DEEP.astype(np.int32) - 5),
         Image.fromarray(np.full((4, 4), 200, np.int32)),  # 8 bits or 16?
+        np.full((4, 4, 3), 200, np.uint16),
     ],
 )
 def test_pixels_that_no_model_takes_are_refused_as_a_model_does(source: Any) -> None:

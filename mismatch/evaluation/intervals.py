@@ -43,17 +43,18 @@ def metric_intervals(
         for rows in resamples_of(len(truth), resamples=count, seed=seed, groups=groups)
     ]
     # (B,) each
-    values = {name: np.array([one[name] for one in drawn], np.float64) for name in drawn[0]}
+    figures = {name: np.array([one[name] for one in drawn], np.float64) for name in drawn[0]}
     whole = resampled.figures(np.arange(len(truth)))
-    values["ece"] = _without_bias(values["ece"], whole["ece"])
-    return {name: percentiles(figures, level) for name, figures in values.items()}
+    figures["ece"] = _without_bias(figures["ece"], whole["ece"])
+    return {name: percentiles(resamples, level) for name, resamples in figures.items()}
 
 
 def _without_bias(resampled: NDArray[np.float64], value: float) -> NDArray[np.float64]:
     """Map (B,) calibration errors of resamples → less the mean excess over that of all rows. A
     resample adds chance to what is off in each bin, so that its error is larger.
     """
-    return np.maximum(resampled - (resampled.mean() - value), 0.0)
+    moved: NDArray[np.float64] = np.maximum(resampled - (resampled.mean() - value), 0.0)
+    return moved
 
 
 def wilson_interval(share: float, trials: int, deviations: float) -> Interval:

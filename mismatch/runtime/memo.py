@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -29,6 +30,7 @@ __all__ = [
     "image_digest",
     "image_key",
     "is_unchanged_image",
+    "live_image_key",
 ]
 
 Array = NDArray[np.float32]
@@ -118,6 +120,19 @@ def image_key(image: ImageSource) -> Hashable:
     if isinstance(image, PreparedImage):
         return image.digest
     return image if isinstance(image, (str, Path, Remote)) else object()
+
+
+def live_image_key(image: ImageSource) -> Hashable:
+    """Return what an image of a live source is known by: of a file its version too, since whoever
+    sends a row may write the same file again for the next one.
+    """
+    if not isinstance(image, (str, Path)):
+        return image_key(image)
+    try:
+        found = os.stat(image)
+    except (OSError, ValueError):  # as reading it will say
+        return image
+    return image, found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def hashed_image(image: ImageSource) -> Hashed | None:

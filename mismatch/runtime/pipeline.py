@@ -31,6 +31,7 @@ from mismatch.runtime.memo import (
     image_digest,
     image_key,
     is_unchanged_image,
+    live_image_key,
 )
 from mismatch.runtime.preprocess import Decoder, ImageSource, Preprocessor
 from mismatch.runtime.row_pairs import Pair
@@ -138,15 +139,22 @@ class Pipeline:
             letters=math.inf if self.long_text == "truncate" else HELD_LETTERS,
         )
         cut = live_windows if live else windows
+        key_of = live_image_key if live else image_key
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mismatch-decode") as pool:
             for rows in cut(pairs, limits):
-                yield from self._score_window(rows, memo, pool, counts)
+                keys = [key_of(row.image) for row in rows]
+                yield from self._score_window(rows, keys, memo, pool, counts)
                 memo.trim()
 
     def _score_window(
-        self, rows: list[Pair], memo: EmbeddingMemo, pool: ThreadPoolExecutor, counts: TextCounts
+        self,
+        rows: list[Pair],
+        keys: Sequence[Hashable],
+        memo: EmbeddingMemo,
+        pool: ThreadPoolExecutor,
+        counts: TextCounts,
     ) -> list[ScoredPair]:
-        keys = [image_key(row.image) for row in rows]
+        """Score rows whose images are known by `keys`."""
         new_images = {
             key: row.image
             for key, row in zip(keys, rows, strict=True)

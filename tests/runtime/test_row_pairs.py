@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,24 @@ def test_a_generator_may_use_its_array_again(colour_engine: Any) -> None:
     for live in (True, False):
         found = Predictor(colour_engine()).predict_pairs(frames(), live=live)
         assert [one.is_match for one in found] == [True] * 3
+
+
+def test_a_live_source_may_write_its_file_again(colour_engine: Any, tmp_path: Path) -> None:
+    """As a camera does, once it has the answer for the frame before."""
+    frame = tmp_path / "frame.png"
+    answered = threading.Semaphore(1)
+
+    def frames() -> Iterator[dict[str, Any]]:
+        for colour in ("red", "green", "blue"):
+            assert answered.acquire(timeout=20)
+            Image.new("RGB", (16, 16), colour).save(frame)
+            yield {"image": frame, "text": colour}
+
+    found = []
+    for one in Predictor(colour_engine()).predict_pairs(frames(), live=True):
+        found.append(one.is_match)
+        answered.release()
+    assert found == [True] * 3
 
 
 def test_every_kind_of_image_is_scored(colour_engine: Any, colour_images: Path) -> None:
