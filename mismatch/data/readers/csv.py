@@ -23,6 +23,9 @@ MAX_RECORD = 2**26  # characters; a file without line ends would else be read wh
 # in memory
 MAX_FIELDS = 2**20
 ESCAPED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
+IMAGE_ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
+)
 LINE_ENDS = ("\n", "\r")
 NEEDED = (
     "a CSV, TSV, JSONL or Parquet file, or a folder that save_to_disk of Hugging Face datasets"
@@ -192,23 +195,30 @@ def _rows_in_quotes(
     """Return how many lines of a record are rows by themselves, where a text that opens with a
     quote has taken in what follows, up to the next quote at a text's end; 0 where only one is.
 
-    A line is one by its label, and by an image of the same kind of file as the record's.
+    A line is one by its label, and by the name of an image: a file of a usual kind, or of the same
+    as the record's.
     """
     if "image_path" not in names:
         return 0
     image = names.index("image_path")
     label = names.index("label") if "label" in names else None
-    ending = PurePath(record.fields[image]).suffix.casefold()
+    endings = {*IMAGE_ENDINGS, _ending(record.fields[image])}
     count = 0
     for line in record.lines:
         values = line.rstrip("\r\n").split(delimiter)
         count += (
             len(values) == len(names)
-            and bool(ending)
-            and PurePath(values[image].strip('"')).suffix.casefold() == ending
+            and _ending(values[image]) in endings
             and (label is None or values[label].strip().lower() in labels)
         )
-    return count if count > 1 else 0
+    # without a label, names without an ending are no sign of a row
+    is_sign = label is not None or _ending(record.fields[image])
+    return count if count > 1 and is_sign else 0
+
+
+def _ending(name: str) -> str:
+    """Return the ending of a file's name in lower case; nothing where it has none."""
+    return PurePath(name.strip().strip('"')).suffix.casefold()
 
 
 def _damage(record: list[str], width: int, delimiter: str) -> str | None:

@@ -261,7 +261,8 @@ class RunFolder:
         """
         self.guards_other = False
         sweep(self.folder, WRITTEN)
-        (self.folder / CURVES).unlink(missing_ok=True)
+        if _is_own_picture(self.folder / CURVES):
+            (self.folder / CURVES).unlink(missing_ok=True)
         earlier = earlier_checkpoints(self.folder)
         kept = [
             path
@@ -289,10 +290,11 @@ class RunFolder:
         """Remove the earlier run, as two runs are never mixed; foreign files stay. Called when the
         first checkpoint of this run is whole, which may have replaced one.
         """
-        removed = [path for path in earlier if path.name != LAST]
-        for path in removed:
-            if path not in self.written and path.exists():
-                remove_directory(path)
+        removed = [
+            path
+            for path in earlier
+            if path.name != LAST and (path in self.written or not path.exists() or _removed(path))
+        ]
         if removed:
             announce(f"{self.folder}: removed the earlier run's {_listing(removed)}")
 
@@ -309,14 +311,14 @@ class RunFolder:
                 drop_state(path)
         for path in self.written[: -self.keep] if self.keep else []:
             self.written.remove(path)
-            if others := foreign_files(path):
-                announce(f"{path} is kept, as it holds other files too ({', '.join(others[:3])})")
-            else:
-                remove_directory(path)
+            _removed(path)
 
 
 def draw_curves(folder: Path, stats: Mapping[str, Any]) -> None:
     """Write training_curves.png; one that can't be drawn is a warning."""
+    if not _is_own_picture(folder / CURVES):
+        warn("curves", f"{folder / CURVES} is yours and stays; no curves are drawn")
+        return
     try:
         write_bytes(folder / CURVES, curves_png(stats))
     except Exception as error:  # noqa: BLE001  a run is never lost for its picture
@@ -373,18 +375,21 @@ def check_usable(folder: Path) -> None:
                 f"{path} holds other files too ({', '.join(others[:3])}), which would be lost; move"
                 " them or choose another `output_dir`"
             )
-    check_outputs(
-        [
-            ("`output_dir`", folder / name, kind)
-            for name, kind in _KINDS.items()
-            if not _is_next_to_stats(folder, name)
-        ]
-    )
+    check_outputs([("`output_dir`", folder / name, kind) for name, kind in _KINDS.items()])
 
 
-def _is_next_to_stats(folder: Path, name: str) -> bool:
-    """Return whether a file is the picture of a run: older versions did not sign them."""
-    return name == CURVES and (folder / STATS).is_file()
+def _is_own_picture(place: Path) -> bool:
+    """Return whether no picture of curves but our own is there."""
+    return not place.is_file() or _KINDS[CURVES].is_known(place)
+
+
+def _removed(path: Path) -> bool:
+    """Remove a checkpoint, unless somebody keeps files in it; return whether it went."""
+    if others := foreign_files(path):
+        announce(f"{path} is kept, as it holds other files too ({', '.join(others[:3])})")
+        return False
+    remove_directory(path)
+    return True
 
 
 def _listing(paths: Sequence[Path]) -> str:

@@ -133,6 +133,8 @@ def test_a_row_that_can_not_be_used_keeps_what_stands_there(tmp_path: Path) -> N
             3,
         ),
         ("next.csv", 'image_path,text,label\na.jpg,"12 inch,1\nc.JPG,cable 12",1\n', 2),
+        ("kinds.csv", 'image_path,text\n0.png,"12 inch\ntwo.jpg,cable 12"\n', 2),
+        ("ids.tsv", HEAD + '1001\t"12 inch\t1\n1002\tcable 12"\t0\n', 2),
         ("text-first.csv", 'text,image_path,label\n"12 inch,a.jpg,1\ncable 12",c.jpg,0\n', 2),
         ("no-label.csv", 'image_path,text\na.jpg,"12 inch\nb.jpg,red\nc.jpg,cable 12"\n', 3),
         ("tabs.tsv", HEAD + 'a.jpg\t"12 inch\t1\r\nb.jpg\tcable 12"\t1\r\n', 2),

@@ -299,6 +299,42 @@ def test_the_picture_of_an_earlier_run_goes_and_none_is_drawn_before_an_epoch(
     assert (tmp_path / "training_curves.png").read_bytes() == b"{'epochs': 1}"
 
 
+def test_a_picture_of_the_users_own_stays(
+    logged: list[str], loaded: Loaded, tmp_path: Path
+) -> None:
+    """One that comes while the first epoch is under way; earlier ones are refused."""
+    mine = tmp_path / "training_curves.png"
+    run = RunFolder(tmp_path)
+    mine.write_bytes(b"mine")
+    save(run, loaded, 1)
+    run.draw({"epochs": 1})
+    assert mine.read_bytes() == b"mine"
+    assert logged == [f"warning: {mine} is yours and stays; no curves are drawn"]
+    with pytest.raises(InputError, match=r"training_curves\.png"):
+        RunFolder(tmp_path)
+
+
+def test_what_a_user_puts_into_an_earlier_run_meanwhile_stays(
+    logged: list[str], loaded: Loaded, tmp_path: Path
+) -> None:
+    earlier = RunFolder(tmp_path)
+    for epoch in (1, 2, 3):
+        save(earlier, loaded, epoch)
+    run = RunFolder(tmp_path)
+    place = tmp_path / "checkpoint_epoch_2"
+    (place / "notes.txt").write_text("mine")
+    save(run, loaded, 1)
+    assert (place / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "checkpoint_epoch_3").exists()
+    assert logged == [
+        f"{place} is kept, as it holds other files too (notes.txt)",
+        (
+            f"{tmp_path}: removed the earlier run's checkpoint_epoch_1, checkpoint_epoch_3,"
+            " best_model"
+        ),
+    ]
+
+
 def test_a_picture_that_can_not_be_written_is_a_warning(
     logged: list[str], loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,9 +343,8 @@ def test_a_picture_that_can_not_be_written_is_a_warning(
     save(run, loaded, 1)
     (tmp_path / "training_curves.png").mkdir()
     run.draw({"epochs": 1})
-    assert [line.partition(" can't be drawn: ")[0] for line in logged] == [
-        f"warning: {tmp_path / 'training_curves.png'}"
-    ]
+    assert len(logged) == 1
+    assert logged[0].startswith(f"warning: {tmp_path / 'training_curves.png'} ")
     assert not list(tmp_path.glob(".*"))
 
 
