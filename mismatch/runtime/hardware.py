@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["MAX_THREADS", "available_cpus", "available_memory", "exact_int8_products"]
+__all__ = [
+    "MAX_THREADS",
+    "available_cpus",
+    "available_memory",
+    "exact_int8_products",
+    "give_back_memory",
+]
 
 # the towers', or those that decode: more than any machine has CPUs for; a million would take
 # gigabytes of stacks
@@ -71,6 +79,12 @@ def _cgroup_memory() -> int | None:
         return None if limit == "max" else max(0, int(limit) - int(MEMORY_USED.read_text()))
     except (OSError, ValueError):
         return None
+
+
+def give_back_memory() -> None:
+    """Give freed memory back to the system, where the C library is glibc, which keeps most."""
+    with suppress(OSError, AttributeError):  # no such library, no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @cache

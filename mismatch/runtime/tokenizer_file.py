@@ -27,6 +27,7 @@ GROUP_HEAD = re.compile(r"\((?:\?(?:[:=!>]|<[=!]|[a-zA-Z-]*[:)]?|<\w+>))?")
 OPTIONAL = re.compile(r"[*?]|\{0?,")
 MAX_PREPENDED = 16  # letters that a step puts before each text; in use is one
 MAX_WORD = 1_000  # letters of a word that WordPiece looks for pieces in; the cost grows by its cube
+MAX_PIECE = 256  # letters of a piece of Unigram's; the cost grows by its square
 FEW = 8  # times; a group in a group that repeats at most so often is no danger
 BACK_REFERENCE = re.compile(r"\\[1-9]|\\[kg][<']")  # \g calls a group again, itself too
 
@@ -67,6 +68,15 @@ def _check_model(model: Any) -> None:
     letters = model.get("max_input_chars_per_word", 0)
     if isinstance(letters, int) and letters > MAX_WORD:
         raise _unbounded(f"it takes words of up to {letters:,} letters apart")
+    vocabulary = model.get("vocab")
+    if isinstance(vocabulary, list):  # Unigram's pieces and their scores
+        longest = max((len(piece[0]) for piece in vocabulary if _is_piece(piece)), default=0)
+        if longest > MAX_PIECE:
+            raise _unbounded(f"it looks for pieces of up to {longest:,} letters")
+
+
+def _is_piece(entry: Any) -> bool:
+    return isinstance(entry, list) and bool(entry) and isinstance(entry[0], str)
 
 
 def unknown_token(data: dict[str, Any]) -> str | None:

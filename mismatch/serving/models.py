@@ -330,7 +330,7 @@ class Models:
         be loaded, MismatchError, and all stay as they were.
         """
         async with self._loading:
-            await self._retired()
+            await self.retired()
             predictors = {
                 name: await asyncio.to_thread(self._open, name, path)
                 for name, path in self._settings.named.items()
@@ -355,7 +355,7 @@ class Models:
                 task.add_done_callback(self._retiring.discard)
             return changed
 
-    async def _retired(self) -> None:
+    async def retired(self) -> None:
         """Wait for all models that others have replaced."""
         if self._retiring:
             await asyncio.wait(self._retiring)
@@ -368,7 +368,7 @@ class Models:
     async def close(self) -> None:
         """Finish what waits."""
         await asyncio.gather(*(served.close() for served in self))
-        await self._retired()
+        await self.retired()
 
     def drifts(self) -> list[tuple[str, str, float]]:
         """Return model, what has drifted or not, and its index, of each."""

@@ -6,10 +6,12 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from starlette.exceptions import HTTPException
 
 from mismatch.errors import MismatchError
+from mismatch.runtime.hardware import give_back_memory
 from mismatch.serving.hangups import can_hang_up
 from mismatch.serving.models import Models
 from mismatch.serving.telemetry import log
@@ -29,6 +31,7 @@ class Reloading:
         self._models = models
         self._running: Loading | None = None
         self._waiting: Loading | None = None
+        self._trimming: asyncio.Task[None] | None = None
 
     async def __call__(self) -> list[str]:
         """Load all models again; return the names of those whose answers are other ones now.
@@ -38,7 +41,8 @@ class Reloading:
 
     async def close(self) -> None:
         """End what runs and what waits."""
-        tasks = [task for task in (self._running, self._waiting) if task is not None]
+        every = (self._running, self._waiting, self._trimming)
+        tasks: list[asyncio.Task[Any]] = [task for task in every if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -82,7 +86,14 @@ class Reloading:
             raise HTTPException(500, words) from None
         models = {served.name: served.model_id for served in self._models}
         log.info({"message": "loaded again", "models": models, "changed": changed})
+        if self._trimming is None or self._trimming.done():
+            self._trimming = asyncio.get_running_loop().create_task(self._give_back())
         return changed
+
+    async def _give_back(self) -> None:
+        """Give the memory of the models before back to the system, once no request uses them."""
+        await self._models.retired()
+        await asyncio.to_thread(give_back_memory)
 
 
 def _expect_failure(task: Loading) -> None:

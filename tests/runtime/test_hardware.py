@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,20 @@ def test_free_memory_is_what_system_and_container_leave(
             (tmp_path / name).write_text(text)
         monkeypatch.setattr(hardware, name, tmp_path / name)
     assert hardware.available_memory() == free
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what a process has")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """64 MB in pieces, between which some stay, so that the C library keeps all."""
+    pieces = [bytes(4000) for _ in range(16_000)]
+    kept = pieces[:: len(pieces) // 8]
+    before = resident_bytes()
+    del pieces
+    hardware.give_back_memory()
+    assert len(kept) >= 8
+    assert resident_bytes() < before - 32e6

@@ -127,6 +127,13 @@ def test_words_that_are_taken_apart_are_bounded(letters: int, passes: bool) -> N
         check(model=model)
 
 
+def test_pieces_are_bounded() -> None:
+    """Unigram tries all pieces at each letter."""
+    check(model={"type": "Unigram", "vocab": [["\u2581red", -1.5], ["x" * 256, -2.0], 5, []]})
+    with pytest.raises(CheckpointError, match=r"pieces of up to 3,000 letters"):
+        check(model={"type": "Unigram", "vocab": [["a", -1.0], ["a" * 3000, -2.0]]})
+
+
 def test_a_pattern_that_is_a_text_is_none() -> None:
     check(pre_tokenizer=split({"String": "(a+)+"}))
 

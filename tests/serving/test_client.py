@@ -332,6 +332,24 @@ def test_a_service_that_stays_busy_or_is_not_there_is_an_error(
         service.predict(colour_images / "red.png", "red")
 
 
+def test_what_is_too_much_for_the_deadline_is_sent_in_halves(
+    colour_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def batch(self: Any, pairs: list[Any]) -> list[Any]:
+        asked.append(len(pairs))
+        if len(pairs) > 2:
+            raise client.ServiceError(504, "it takes longer than the deadline")
+        return [client.Answer(**ANSWER)] * len(pairs)
+
+    monkeypatch.setattr(client.Client, "_batch", batch)
+    pair = client.Pair(colour_images / "red.png", "red")
+    with client.Client("http://127.0.0.1:9") as service:
+        found = list(service._predict_group([(pair, b"red")] * 8))
+    assert (found, asked) == ([client.Answer(**ANSWER)] * 8, [8, 4, 2, 2, 4, 2, 2])
+
+
 @pytest.mark.parametrize("foreign", [{}, [], {"limits": 5}, {"limits": {"max_pairs": "many"}}])
 def test_an_answer_of_something_else_is_one_error(
     foreign: object, colour_images: Path, monkeypatch: pytest.MonkeyPatch
