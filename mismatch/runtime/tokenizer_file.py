@@ -22,6 +22,8 @@ MAX_GROWTH = 1_000  # how many times as long all replacements together may make 
 LONGEST_PATTERN = 5_000  # characters of a regular expression; the longest in use have some hundred
 REPETITION = re.compile(r"[*+]|\{(\d*)(,?)(\d*)\}")
 MAX_REPETITIONS = 2  # without bound, at the end of an alternative; GPT-4's and Qwen's have as many
+CHOICE = 0.3  # of a repetition: an optional part, a range of times, or a group with alternatives
+RANGE = re.compile(r"\?|\{(\d*),(?!\1\})\d*\}")
 QUANTIFIER = re.compile(r"(?:[*+?]|\{\d*,?\d*\})[?+]?")
 GROUP_HEAD = re.compile(r"\((?:\?(?:[:=!>]|<[=!]|[a-zA-Z-]*[:)]?|<\w+>))?")
 OPTIONAL = re.compile(r"[*?]|\{0?,")
@@ -216,7 +218,7 @@ def _may_search_in_vain(pattern: str) -> bool:
             continue
         before = group.count
         if char == ")" and open_groups:
-            within = group.most()
+            within = group.most() + CHOICE * group.has_alternatives
             before = group.begun
             group = open_groups.pop()
             group.count = max(group.count, within)
@@ -229,7 +231,7 @@ def _may_search_in_vain(pattern: str) -> bool:
         is_optional = OPTIONAL.match(pattern, position) is not None
         if before >= MAX_REPETITIONS and (repeats or not is_optional):
             return True
-        group.count += repeats
+        group.count += 1 if repeats else CHOICE * (RANGE.match(pattern, position) is not None)
         quantifier = QUANTIFIER.match(pattern, position)
         if quantifier is not None:
             position = quantifier.end()
@@ -238,21 +240,25 @@ def _may_search_in_vain(pattern: str) -> bool:
 
 @dataclass
 class _Group:
-    """Repetitions without bound before what is read of a group, those before the group included."""
+    """Repetitions without bound before what is read of a group, those before the group included;
+    each choice between two counts as part of one.
+    """
 
-    begun: int  # before the group
-    count: int  # in its present alternative
-    earlier: int = 0  # in its earlier alternatives, at most
+    begun: float  # before the group
+    count: float  # in its present alternative
+    earlier: float = 0  # in its earlier alternatives, at most
+    has_alternatives: bool = False
 
     @classmethod
-    def within(cls, count: int) -> Self:
+    def within(cls, count: float) -> Self:
         return cls(count, count)
 
     def next_alternative(self) -> None:
         self.earlier = self.most()
         self.count = self.begun
+        self.has_alternatives = True
 
-    def most(self) -> int:
+    def most(self) -> float:
         return max(self.earlier, self.count)
 
 
