@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from mismatch.data.drawing import (
     contact_sheet,
     draw,
 )
+from mismatch.io.parents import end_with_parent
 
 __all__ = [
     "HELD_OUT",
@@ -246,7 +248,8 @@ def _draw_all(items: Sequence[_Item], size: int, workers: int, progress: Progres
             _draw_one(item, size)
             progress(1)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    pool_of = partial(ProcessPoolExecutor, mp_context=get_context("spawn"))
+    with pool_of(workers, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
         for _ in pool.map(partial(_draw_one, size=size), items, chunksize=64):
             progress(1)
 

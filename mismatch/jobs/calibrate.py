@@ -38,6 +38,7 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.results import Result
 from mismatch.jobs.score_update import ScoreUpdate, dropped_parts, show_in_card
+from mismatch.jobs.value_checks import check_level, check_whole_number
 from mismatch.reports.calibration_lines import calibration_lines
 from mismatch.reports.model_card import ChosenOn, write_checkpoint_card
 from mismatch.runtime.model_copy import copy_model
@@ -155,6 +156,9 @@ def calibrate(
     in a folder that holds another model by now than a `Predictor` that was loaded from it.
     """
     settings = ModelRowSettings.of(options)
+    check_level(level)
+    check_whole_number("seed", seed, 0)
+    check_whole_number("min_rows", min_rows, 1)
     fit = _Fit(kind, objective, level, seed)
     target = None if output is None else Path(output)
     with ExitStack() as stack:

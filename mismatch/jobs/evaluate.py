@@ -59,6 +59,7 @@ from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.output.tables import fields as row_fields
 from mismatch.jobs.row_tables import RowWriter
 from mismatch.jobs.table_kinds import exact_table
+from mismatch.jobs.value_checks import check_whole_number
 from mismatch.runtime.pipeline import EmbeddingMemo
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.runtime.slice_use import SliceUse
@@ -148,6 +149,8 @@ def evaluate(
         raise InputError("`safe_csv` goes with `report`, where predictions.csv is")
     if brand_column is not None and not stress:
         raise InputError("`brand_column` goes with `stress`")
+    check_whole_number("seed", seed, 0)
+    check_whole_number("stress_rows", stress_rows, 1)
     with ExitStack() as stack:
         source = stack.enter_context(open_rows(rows, settings))
         wanted = _Wanted(

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from mismatch.data.lexicon import Lexicon
+from mismatch.errors import InputError
+from mismatch.io.text import article
 from mismatch.reports.explanation_lines import raising_swaps
 from mismatch.runtime.explain import explain as explain_pair
 from mismatch.runtime.explanation import Explanation as Findings
@@ -44,6 +46,12 @@ def explain(
 
     Raises InputError for an image or a text that can't be used.
     """
+    if not isinstance(predictor, Predictor):
+        raise InputError(
+            f"a loaded model is needed, not {article(type(predictor).__name__)}; call"
+            " mismatch.load first",
+            option="predictor",
+        )
     findings = explain_pair(
         predictor,
         image,

@@ -29,6 +29,7 @@ from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import check_table, row_table
 from mismatch.jobs.scored_windows import free_name
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
+from mismatch.jobs.value_checks import check_whole_number
 from mismatch.reports.negatives_lines import WARN_FROM, negatives_lines
 from mismatch.runtime.predictor import Predictor, load
 
@@ -37,7 +38,6 @@ __all__ = ["NegativesResult", "make_negatives"]
 TELLTALES = 3  # words that are kept
 KINDS = "random=0.5,hard=0.3,attribute=0.2"
 MAX_PER_POSITIVE = 20
-MAX_SEED = 2**63 - 1  # what numpy takes
 ADDED = ("label", "kind")
 OWN_KINDS = {"", "match", "random", "hard", "attribute"}
 OPTION = "`output`"
@@ -160,8 +160,8 @@ def make_negatives(
     Raises InputError for rows or options that can't be used; then nothing was written.
     """
     settings = RowSettings.of(options)
-    _check_range("per_positive", per_positive, 1, MAX_PER_POSITIVE)
-    _check_range("seed", seed, 0, MAX_SEED)
+    check_whole_number("per_positive", per_positive, 1, MAX_PER_POSITIVE)
+    check_whole_number("seed", seed, 0)
     choice = _Choice(_shares(kinds), per_positive, seed, near_duplicates, num_workers)
     target = None if output is None else Path(output)
     user_rows = keep_rows(rows) if target is None else rows
@@ -183,13 +183,6 @@ def make_negatives(
             _write(target, matches, labelled)
     result_rows = _in_memory(user_rows, source, matches, labelled) if target is None else target
     return _result(source, matches, made, images, result_rows)
-
-
-def _check_range(name: str, value: int, minimum: int, maximum: int) -> None:
-    if not isinstance(value, int) or not minimum <= value <= maximum:
-        raise InputError(
-            f"`{name}` is {value!r}; a whole number from {minimum} to {maximum} is needed"
-        )
 
 
 def _shares(kinds: str | Mapping[str, float]) -> dict[str, float]:

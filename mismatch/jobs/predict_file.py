@@ -31,6 +31,7 @@ from mismatch.jobs.prediction_rows import (
 from mismatch.jobs.prediction_run import BLOCK_ROWS, Cluster, PredictSettings, run_settings
 from mismatch.jobs.results import Result
 from mismatch.jobs.scored_windows import Entry, RunCounts, Window, kept_columns, scored_windows
+from mismatch.jobs.value_checks import check_whole_number
 from mismatch.progress import Advance, progress
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.slice_use import SliceUse
@@ -88,6 +89,12 @@ class Order:
 
     sort: Literal["score"] | None
     top: int | None
+
+    def __post_init__(self) -> None:
+        if self.sort not in (None, "score"):
+            raise InputError(f"`sort` is {self.sort!r}; 'score' or None is needed", option="sort")
+        if self.top is not None:
+            check_whole_number("top", self.top, 1)
 
     @property
     def ranked(self) -> bool:

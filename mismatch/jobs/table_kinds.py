@@ -85,14 +85,24 @@ def _csv_names(path: Path) -> Sequence[str] | None:
     delimiter = DELIMITERS[table_kind(path)]
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = iter(lambda: file.readline(MAX_RECORD), "")
-        return next(csv.reader(lines, strict=True, delimiter=delimiter), None)
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
+        records = csv.reader(lines, strict=True, delimiter=delimiter)
+        header = next(records, None)
+        if header is not None and any(len(record) > len(header) for record in records):
+            return None  # somebody has added cells
+        return header
 
 
 def _json_names(path: Path) -> Sequence[str] | None:
+    """Return the names of all rows' values, as somebody may have added some to one of them."""
+    names: dict[str, None] = {}
     with path.open("rb") as file:
-        line = file.readline(MAX_LINE)
-    row = json.loads(line)
-    return list(row) if isinstance(row, dict) else None
+        for line in iter(lambda: file.readline(MAX_LINE), b""):
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                return None
+            names |= dict.fromkeys(row)
+    return list(names) or None
 
 
 def _parquet_names(path: Path) -> Sequence[str] | None:

@@ -32,6 +32,12 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.results import Result
 from mismatch.jobs.score_update import ScoreUpdate, dropped_parts
+from mismatch.jobs.value_checks import (
+    check_level,
+    check_number,
+    check_numbers,
+    check_whole_number,
+)
 from mismatch.reports.model_card import ChosenOn
 from mismatch.reports.threshold_lines import threshold_lines
 from mismatch.runtime.predictor import Predictor
@@ -41,6 +47,7 @@ __all__ = ["ThresholdResult", "tune_threshold"]
 
 CONFIDENCE = 0.95  # of `max_missed`
 SHRINKAGE = 200.0  # rows
+MAX_SHRINKAGE = 1e12  # rows
 logger = logging.getLogger(__name__)
 
 ObjectiveName = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost"]
@@ -122,6 +129,9 @@ class _Wanted:
     max_risk: float | None
 
     def __post_init__(self) -> None:
+        check_number("shrinkage", self.shrinkage, 0, MAX_SHRINKAGE)
+        if self.thresholds is not None:
+            check_numbers("thresholds", self.thresholds, -1, 1)
         self._check_aims()
         self._check_needs()
         self._check_band()
@@ -263,6 +273,9 @@ def tune_threshold(
     a `Predictor` that was loaded from it.
     """
     settings = ModelRowSettings.of(options)
+    check_level(level)
+    check_whole_number("seed", seed, 0)
+    check_whole_number("min_rows", min_rows, 1)
     wanted = _Wanted(
         objective=objective,
         cost_miss=cost_miss,

@@ -8,7 +8,6 @@ further. Runs on systems that can fork.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import mmap
@@ -26,6 +25,7 @@ from typing import Any, NoReturn
 from PIL import Image
 
 from mismatch.errors import ImageError, ImageRefusedError, MachineError
+from mismatch.io.parents import end_with_parent
 from mismatch.runtime.preprocess import ImageLimits, Preprocessor, open_part
 from mismatch.specs import ImageSpec
 
@@ -40,9 +40,7 @@ STATUS = struct.Struct("<q")
 NOT_KNOWN = -1
 MAX_HEADER = 2**20  # bytes
 OPEN_FILES = 64
-PR_SET_PDEATHSIG = 1  # Linux's number for it
 SPARE = 2**20  # bytes of address space that are left out when memory is tried
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def main() -> NoReturn:
@@ -97,17 +95,9 @@ def _fork(line: socket.socket, descriptors: Sequence[int], *, niceness: int, mem
         return -(error.errno or errno.EAGAIN)
     if not child:
         line.close()
-        _end_with(nursery)
+        end_with_parent(nursery)
         _work(Connection(descriptors[0]), niceness=niceness, memory=memory)
     return child
-
-
-def _end_with(parent: int) -> None:
-    """Have the system end this process when its parent ends, where it can do so."""
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it has ended already
-        os._exit(0)
 
 
 def _work(connection: Connection, *, niceness: int, memory: int) -> NoReturn:

@@ -125,3 +125,25 @@ def test_what_is_there_is_asked_for(tmp_path: Path) -> None:
     refuse_unasked("`output`", [path], overwrite=True)
     with pytest.raises(InputError, match=r"o\.csv is there already.*`overwrite=True`"):
         refuse_unasked("`output`", [path], overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "added"),
+    [
+        ("o.jsonl", '{"id": "3", "score": "1", "reviewer": "Anna"}\n'),
+        ("o.csv", "3,1,Anna\n"),
+        ("o.tsv", "3\t1\tAnna\n"),
+    ],
+)
+def test_a_table_in_which_somebody_has_added_values_to_a_row_is_not_replaced(
+    tmp_path: Path, name: str, added: str
+) -> None:
+    path = tmp_path / name
+    with row_table(path, SCORES) as rows:
+        rows.writerow(["1", "0.5"])
+        rows.writerow(["2", "0.6"])
+    kind = exact_table("a table", lambda: SCORES)
+    assert is_replaced(path, kind)
+    with path.open("a") as file:
+        file.write(added)
+    assert not is_replaced(path, kind)
