@@ -17,10 +17,12 @@ from mismatch.jobs.locking import lock_folder
 __all__ = [
     "BACKBONE",
     "BUNDLE",
+    "EXPLANATION",
     "MARKER",
     "MODEL",
     "OWN_NAMES",
     "PREDICTIONS",
+    "REPORT",
     "own_files",
     "own_folder",
 ]
@@ -30,6 +32,8 @@ BACKBONE = "backbone"
 MODEL = "model"
 BUNDLE = "bundle"
 PREDICTIONS = "predictions.csv"
+REPORT = "report"
+EXPLANATION = "explanation.png"
 OWN_NAMES = (
     MARKER,
     "images",
@@ -41,6 +45,8 @@ OWN_NAMES = (
     MODEL,
     BUNDLE,
     PREDICTIONS,
+    REPORT,
+    EXPLANATION,
 )
 OWN_PATTERN = re.compile("|".join(map(re.escape, OWN_NAMES)))
 
