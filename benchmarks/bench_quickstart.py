@@ -47,7 +47,7 @@ def measure(seed: int) -> dict[str, Any]:
         )
         wall = time.perf_counter() - began
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        measured = json.loads(Path(folder, "q", "quickstart.json").read_text())
+        measured: dict[str, Any] = json.loads(Path(folder, "q", "quickstart.json").read_text())
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"seed": seed, "wall": wall, "cpu": cpu} | measured
 

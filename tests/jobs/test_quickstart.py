@@ -14,7 +14,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import FrozenInstanceError
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from click.testing import CliRunner
@@ -28,6 +28,7 @@ from mismatch.jobs import quickstart as module
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.quickstart import QuickstartPlan, QuickstartResult, run_plan
 from mismatch.jobs.quickstart_folder import MARKER, OWN_NAMES
+from mismatch.jobs.quickstart_model import KNOWN_PROBE, KNOWN_SECONDS
 from mismatch.reports.quickstart_lines import duration_line
 from mismatch.runtime.predictor import Prediction
 from tests.support.paths import WHOLE
@@ -218,7 +219,8 @@ def test_a_mismatch_that_the_model_tells_is_the_example() -> None:
         return Row(line, f"{line}.png", "red", label, {"kind": kind}, None)
 
     def prediction(is_match: bool) -> Prediction:
-        return Prediction("a.png", "red", 0.5, 0.5, is_match, "ok", None)
+        word: Literal["match", "mismatch"] = "match" if is_match else "mismatch"
+        return Prediction("a.png", "red", 0.5, 0.5, is_match, word, "ok")
 
     rows = [row(2, 1, "match"), row(3, 0, "random"), row(4, 0, "colour"), row(5, 0, "count")]
     told = [prediction(is_match) for is_match in (True, False, True, False)]
@@ -230,12 +232,12 @@ def test_a_mismatch_that_the_model_tells_is_the_example() -> None:
 def test_a_slow_machine_is_told_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    slow = 4 * module.KNOWN_PROBE
+    slow = 4 * KNOWN_PROBE
     monkeypatch.setattr(module, "probe_seconds", lambda: slow)
     monkeypatch.setattr(module, "_draw", broken)
     with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
         run_plan(tmp_path / "q", SMALL)
-    minutes = round(4 * module.KNOWN_SECONDS / 60)
+    minutes = round(4 * KNOWN_SECONDS / 60)
     assert f"about {minutes} minutes here" in caplog.messages[0]
 
 
