@@ -145,9 +145,12 @@ _TEMPLATES: list[Callable[[str, str, str, str, str], str]] = [
 # --- rows
 
 HELD_OUT = 1 / 7  # share of the combinations: a third for validation, the rest for the test
-# share of the mismatches in which everything fits but one attribute; training sees other products'
-# titles in its batches already
+# share of the mismatches in which everything fits but one attribute; in training, a batch has other
+# products' titles already
 ONE_ATTRIBUTE = {"train": 0.9, "val": 0.6, "test": 0.6}
+EVEN = (0.25, 0.25, 0.25, 0.25)
+# shares of article, colour, pattern and count among these; shapes and patterns take most learning
+SHARES = {"train": (0.4, 0.1, 0.4, 0.1), "val": EVEN, "test": EVEN}
 
 
 @dataclass(frozen=True)
@@ -282,7 +285,7 @@ def _write_rows(
     rows: list[_Row] = []
     for item in items:
         path = item.path.relative_to(folder).as_posix()
-        kind, other = _other(item.combination, preferred, allowed, rng, ONE_ATTRIBUTE[part])
+        kind, other = _other(item.combination, preferred, allowed, part, rng)
         rows.append(_Row(path, _title(item.combination, item.material, rng), 1, "match"))
         rows.append(_Row(path, _title(other, item.material, rng), 0, kind))
     with open(folder / f"{part}.csv", "w", newline="", encoding="utf-8") as file:
@@ -302,14 +305,14 @@ def _other(
     combination: Combination,
     preferred: set[Combination],
     allowed: set[Combination],
+    part: str,
     rng: Rng,
-    one_attribute: float,
 ) -> tuple[Kind, Combination]:
     """Return a combination that does not fit the photo, and in what; one of `preferred` where there
-    is one. `one_attribute` is the share in which everything fits but one attribute.
+    is one. The part decides how often it differs in one attribute only, and in which.
     """
-    if rng.random() < one_attribute:
-        for place in rng.permutation(len(_ATTRIBUTES)):
+    if rng.random() < ONE_ATTRIBUTE[part]:
+        for place in rng.choice(len(_ATTRIBUTES), len(_ATTRIBUTES), replace=False, p=SHARES[part]):
             kind, values = _ATTRIBUTES[place]
             near = [
                 Combination._make((*combination[:place], value, *combination[place + 1 :]))
