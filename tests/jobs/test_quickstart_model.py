@@ -36,9 +36,9 @@ def test_a_seed_decides_the_weights_and_torchs_own_stays(tmp_path: Path) -> None
 def test_the_backbone_opens(tmp_path: Path) -> None:
     write_backbone(tmp_path / "backbone", 0)
     config = json.loads((tmp_path / "backbone" / "open_clip_config.json").read_text())
-    assert config["preprocess_cfg"] == {"size": 48}
+    assert config["preprocess_cfg"] == {"size": 64}
     backbone = mismatch.load_backbone(f"openclip:{tmp_path / 'backbone'}")
-    assert backbone.image_spec.size == 48
+    assert backbone.image_spec.size == 64
 
 
 def test_the_probe_takes_a_moment_and_leaves_chance_alone() -> None:
