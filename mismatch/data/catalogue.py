@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ __all__ = [
     "Catalogue",
     "split_combinations",
     "title",
+    "title_words",
     "write_catalogue",
 ]
 
@@ -114,6 +116,15 @@ def title(combination: Combination, rng: Rng, material: int | None = None) -> st
     return text[0].upper() + text[1:]
 
 
+def title_words() -> list[str]:
+    """Return every word and sign of which titles are made, in lower case and sorted."""
+    phrases = [form for forms in _ARTICLE_WORDS.values() for pair in forms for form in pair]
+    for table in (_COLOUR_WORDS, _PATTERN_WORDS, _COUNT_WORDS, _MATERIAL_WORDS):
+        phrases += [phrase for words in table.values() for phrase in words]
+    text = " ".join([*phrases, *_BRANDS, "in design by , -"])
+    return sorted(set(re.findall(r"\w+|[^\w\s]+", text.lower())))
+
+
 def _choose(choices: Sequence[T], rng: Rng) -> T:
     return choices[int(rng.integers(len(choices)))]
 
@@ -136,7 +147,12 @@ _TEMPLATES: list[Callable[[str, str, str, str, str], str]] = [
 # --- rows
 
 HELD_OUT = 1 / 7  # share of the combinations: a third for validation, the rest for the test
-ONE_ATTRIBUTE = 0.6  # share of the mismatches in which everything fits but one attribute
+# share of the mismatches in which everything fits but one attribute; in training, a batch has other
+# products' titles already
+ONE_ATTRIBUTE = {"train": 0.9, "val": 0.6, "test": 0.6}
+EVEN = (0.25, 0.25, 0.25, 0.25)
+# shares of article, colour, pattern and count among these; shapes and patterns take most learning
+SHARES = {"train": (0.4, 0.1, 0.4, 0.1), "val": EVEN, "test": EVEN}
 
 
 @dataclass(frozen=True)
@@ -272,7 +288,7 @@ def _write_rows(
     rows: list[_Row] = []
     for item in items:
         path = item.path.relative_to(folder).as_posix()
-        kind, other = _other(item.combination, preferred, allowed, rng)
+        kind, other = _other(item.combination, preferred, allowed, part, rng)
         rows.append(_Row(path, _title(item.combination, item.material, rng), 1, "match"))
         rows.append(_Row(path, _title(other, item.material, rng), 0, kind))
     with open(folder / f"{part}.csv", "w", newline="", encoding="utf-8") as file:
@@ -289,13 +305,17 @@ def _title(combination: Combination, material: int, rng: Rng) -> str:
 
 
 def _other(
-    combination: Combination, preferred: set[Combination], allowed: set[Combination], rng: Rng
+    combination: Combination,
+    preferred: set[Combination],
+    allowed: set[Combination],
+    part: str,
+    rng: Rng,
 ) -> tuple[Kind, Combination]:
     """Return a combination that does not fit the photo, and in what; one of `preferred` where there
-    is one.
+    is one. The part decides how often it differs in one attribute only, and in which.
     """
-    if rng.random() < ONE_ATTRIBUTE:
-        for place in rng.permutation(len(_ATTRIBUTES)):
+    if rng.random() < ONE_ATTRIBUTE[part]:
+        for place in rng.choice(len(_ATTRIBUTES), len(_ATTRIBUTES), replace=False, p=SHARES[part]):
             kind, values = _ATTRIBUTES[place]
             near = [
                 Combination._make((*combination[:place], value, *combination[place + 1 :]))

@@ -276,7 +276,7 @@ def _style(combination: Combination, rng: Rng, material: int) -> _Style:
         base,
         second.astype(np.float32),
         combination.pattern,
-        rng.uniform(0.42, 0.5),
+        rng.uniform(0.7, 0.82),
         slant,
         material,
     )

@@ -19,19 +19,32 @@ from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, MissingExtraError
 from mismatch.evaluation.metrics import binary_metrics
 from mismatch.io.atomic import atomic_file, write_json
+from mismatch.jobs.evaluate import evaluate
+from mismatch.jobs.explain_rows import explain_pair
 from mismatch.jobs.output.tables import COLUMNS, fields
-from mismatch.jobs.quickstart_folder import BUNDLE, MARKER, PREDICTIONS, own_files, own_folder
+from mismatch.jobs.quickstart_folder import (
+    BUNDLE,
+    EXPLANATION,
+    MARKER,
+    PREDICTIONS,
+    REPORT,
+    own_files,
+    own_folder,
+)
 from mismatch.jobs.quickstart_model import (
+    KNOWN_PROBE,
+    KNOWN_SECONDS,
     RECIPE,
     export_model,
     open_bundle,
     open_model,
+    probe_seconds,
     train_model,
 )
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import RowWriter
 from mismatch.progress import progress
-from mismatch.reports.quickstart_lines import quickstart_lines
+from mismatch.reports.quickstart_lines import duration_line, quickstart_lines
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.training.surroundings import left_as_found
@@ -92,10 +105,14 @@ class QuickstartResult(Result):
     `bundle`: the same model as ONNX; needs no torch.
     `image`: a photo.
     `text`: a title that does not fit the photo.
+    `report`: how good the bundle is, as a page.
+    `explanation`: which words of the title don't fit the photo, as a picture.
     `held_out`: how good the model is on images that it was not trained on.
     `parity`: the bundle compared with torch.
     `torch_rate`: pairs a second in torch, from reading to score.
     `onnxruntime_rate`: pairs a second in onnxruntime, from reading to score.
+    `probe_seconds`: a pass of the image tower before the first step, from which it estimated how
+        long it takes.
     `seconds`: wall clock of each step, in seconds.
     `cpus`: CPUs that it could use.
     `files`: all files that it wrote, relative to `folder`.
@@ -106,10 +123,13 @@ class QuickstartResult(Result):
     bundle: Path
     image: Path
     text: str
+    report: Path
+    explanation: Path
     held_out: HeldOut
     parity: ParityReport
     torch_rate: float
     onnxruntime_rate: float
+    probe_seconds: float
     seconds: Mapping[str, float]
     cpus: int
     files: Sequence[str]
@@ -128,6 +148,7 @@ class QuickstartResult(Result):
                 "torch_pairs_per_second": self.torch_rate,
                 "onnxruntime_pairs_per_second": self.onnxruntime_rate,
             },
+            "probe_seconds": self.probe_seconds,
             "seconds": dict(self.seconds),
             "cpus": self.cpus,
             "files": list(self.files),
@@ -193,6 +214,8 @@ def _check_extra() -> None:
 def _run(folder: Path, plan: QuickstartPlan) -> QuickstartResult:
     seconds: dict[str, float] = {}
     bundle = folder / BUNDLE
+    probe = probe_seconds()
+    logger.info("%d steps, %s", STEPS, duration_line(KNOWN_SECONDS * probe / KNOWN_PROBE))
     with _step("draw", "Drawing a catalogue", seconds):
         catalogue = _draw(folder, plan)
     with _step("train", "Training a small backbone from scratch", seconds):
@@ -206,21 +229,28 @@ def _run(folder: Path, plan: QuickstartPlan) -> QuickstartResult:
         exported = export_model(predictor, bundle, with_torch.rows, catalogue)
         logger.info("%s; bundle of %.1f MB", exported.parity.summary(), exported.bytes / 1e6)
     with _step("predict", "Predicting from the bundle with onnxruntime", seconds):
-        scored = _predict(open_bundle(bundle), catalogue, "onnxruntime")
+        runtime = open_bundle(bundle)
+        scored = _predict(runtime, catalogue, "onnxruntime")
         _write_predictions(folder / PREDICTIONS, scored.predictions)
         _log_rates(with_torch, scored)
         _log_examples(scored)
-    example = next((row for row in scored.rows if row.label == 0), scored.rows[0])
+        example = _example(scored)
+        image = folder / example.image_path
+        evaluate(runtime, catalogue.test_csv, image_base_path=folder, report=folder / REPORT)
+        explain_pair(runtime, image, example.text, output=folder / EXPLANATION)
     return QuickstartResult(
         folder=folder,
         model=model,
         bundle=bundle,
-        image=folder / example.image_path,
+        image=image,
         text=example.text,
+        report=folder / REPORT / "report.html",
+        explanation=folder / EXPLANATION,
         held_out=held_out,
         parity=exported.parity,
         torch_rate=with_torch.rate,
         onnxruntime_rate=scored.rate,
+        probe_seconds=probe,
         seconds=seconds,
         cpus=available_cpus(),
         files=own_files(folder),
@@ -300,6 +330,16 @@ def _label_and_score(row: Row, prediction: Prediction) -> tuple[int, float]:
 
 def _is_right(row: Row, prediction: Prediction) -> bool:
     return prediction.is_match == (row.label == 1)
+
+
+def _example(scored: _Scored) -> Row:
+    """Return a row whose title does not fit its photo; one that the model tells, if it tells any:
+    words are named only there.
+    """
+    pairs = zip(scored.rows, scored.predictions, strict=True)
+    mismatches = [(row, _is_right(row, prediction)) for row, prediction in pairs if row.label == 0]
+    told = [row for row, right in mismatches if right and row.columns["kind"] != "random"]
+    return told[0] if told else mismatches[0][0]
 
 
 def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mismatch.errors import InputError
@@ -17,10 +17,12 @@ from mismatch.jobs.locking import lock_folder
 __all__ = [
     "BACKBONE",
     "BUNDLE",
+    "EXPLANATION",
     "MARKER",
     "MODEL",
     "OWN_NAMES",
     "PREDICTIONS",
+    "REPORT",
     "own_files",
     "own_folder",
 ]
@@ -30,6 +32,8 @@ BACKBONE = "backbone"
 MODEL = "model"
 BUNDLE = "bundle"
 PREDICTIONS = "predictions.csv"
+REPORT = "report"
+EXPLANATION = "explanation.png"
 OWN_NAMES = (
     MARKER,
     "images",
@@ -41,8 +45,25 @@ OWN_NAMES = (
     MODEL,
     BUNDLE,
     PREDICTIONS,
+    REPORT,
+    EXPLANATION,
 )
 OWN_PATTERN = re.compile("|".join(map(re.escape, OWN_NAMES)))
+# every file that it writes, relative to its folder; what else lies there is the user's
+WEIGHTS_AND_SETTINGS = (
+    r"(?:(?:manifest|parity|mismatch|training_stats|training_state|open_clip_config|tokenizer"
+    r"|tokenizer_config|special_tokens_map|config)\.json|README\.md|run\.yaml|training_curves\.png"
+    r"|(?:image_encoder|text_encoder|head)\.onnx"
+    r"|(?:open_clip_model|classification_head)\.safetensors|training_state\.pt)"
+)
+OWN_FILE = re.compile(
+    r"(?:quickstart\.json|(?:train|val|test|predictions)\.csv|(?:catalogue|explanation)\.png"
+    r"|images/(?:train|val|test)/\d{5}\.jpg"
+    r"|report/(?:report\.(?:html|json)|predictions\.csv)"
+    rf"|(?:backbone|bundle)/{WEIGHTS_AND_SETTINGS}"
+    rf"|model/(?:(?:best_model|final_model|checkpoint_\w+)/)?{WEIGHTS_AND_SETTINGS})"
+)
+LATER = 2.0  # seconds after the marker, from which on a file was changed by somebody else
 
 
 @contextmanager
@@ -58,21 +79,25 @@ def own_folder(folder: Path) -> Iterator[None]:
         except BaseException:
             _remove_own(folder)
             if is_new:
-                folder.rmdir()
+                with suppress(OSError):  # it holds files of the user's
+                    folder.rmdir()
             raise
 
 
 def own_files(folder: Path) -> list[str]:
+    """Return all files that quickstart has written, relative to its folder."""
+    return [name for name in _files(folder) if OWN_FILE.fullmatch(name)]
+
+
+def _files(folder: Path) -> list[str]:
     """Return all files under the names that are quickstart's own, relative to its folder."""
     files: list[Path] = []
     for name in OWN_NAMES:
         path = folder / name
-        files += [path] if path.is_file() else path.rglob("*")
-    return sorted(
-        path.relative_to(folder).as_posix()
-        for path in files
-        if not path.is_dir() and not is_leftover(path.name)
-    )
+        is_folder = path.is_dir() and not path.is_symlink()
+        files += path.rglob("*") if is_folder else [path]
+    there = (path.relative_to(folder) for path in files if path.is_symlink() or path.is_file())
+    return sorted(path.as_posix() for path in there if not any(map(is_leftover, path.parts)))
 
 
 def _claim(folder: Path) -> bool:
@@ -101,23 +126,51 @@ def _check_own(folder: Path) -> None:
             f"`dir` {folder} is not empty and was not written by quickstart; choose another folder",
             option="dir",
         )
-    listed = marker.get("files")  # none of older versions, nor of a run that was killed
-    if not isinstance(listed, list):
-        return
-    others = sorted(set(own_files(folder)) - set(listed))
-    if others:
+    yours = [name for name in _files(folder) if not OWN_FILE.fullmatch(name)]
+    if marker["finished"]:
+        yours += _changed_since(folder)
+    if yours:
         raise InputError(
-            f"`dir` {folder} holds files of yours ({', '.join(others[:3])}), which would be lost;"
+            f"`dir` {folder} holds files of yours ({', '.join(yours[:3])}), which would be lost;"
             " move them, or choose another folder",
             option="dir",
         )
 
 
+def _changed_since(folder: Path) -> list[str]:
+    """Return the files that somebody has changed since the run that wrote them ended."""
+    ended = (folder / MARKER).stat().st_mtime
+    return [
+        name
+        for name in own_files(folder)
+        if name != MARKER and (folder / name).lstat().st_mtime > ended + LATER
+    ]
+
+
 def _remove_own(folder: Path) -> None:
     """Remove what quickstart writes, the marker last; files that the user put there stay."""
-    for name in reversed(OWN_NAMES):
-        path = folder / name
+    leftovers = [path for path in folder.rglob("*") if _is_own_leftover(folder, path)]
+    for path in leftovers:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    for name in sorted(own_files(folder), key=lambda name: name == MARKER):
+        (folder / name).unlink()
+    for name in OWN_NAMES:
+        _remove_empty(folder / name)
+
+
+def _is_own_leftover(folder: Path, path: Path) -> bool:
+    """Return whether a run that was killed has left it half written."""
+    return is_leftover(path.name) and path.relative_to(folder).parts[0] in OWN_NAMES
+
+
+def _remove_empty(place: Path) -> None:
+    """Remove a folder, and those within it, as far as they are empty."""
+    if not place.is_dir() or place.is_symlink():
+        return
+    for path in place.iterdir():
+        _remove_empty(path)
+    with suppress(OSError):  # it holds files of the user's
+        place.rmdir()

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mismatch.jobs.quickstart import QuickstartResult
 
-__all__ = ["quickstart_lines"]
+__all__ = ["duration_line", "quickstart_lines"]
+
+
+def duration_line(seconds: float) -> str:
+    """Return how long it will take: `about 5 minutes here`."""
+    minutes = max(1, round(seconds / 60))
+    return f"about {minutes} minute{'' if minutes == 1 else 's'} here"
 
 
 def quickstart_lines(result: QuickstartResult) -> list[str]:
@@ -28,6 +34,8 @@ Time: {_times(result)}.
   model/best_model      the trained model (needs torch)
   bundle/               the same as ONNX (needs no torch)
   predictions.csv       the bundle's scores of test.csv
+  report/report.html    how good the bundle is on test.csv, with plots
+  explanation.png       which words of a wrong title don't fit its photo
   quickstart.json       everything measured here
 
 Try it:

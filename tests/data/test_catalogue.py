@@ -18,9 +18,12 @@ from mismatch.data.catalogue import (
     _COLOUR_WORDS,
     _COUNT_WORDS,
     _PATTERN_WORDS,
+    ONE_ATTRIBUTE,
+    SHARES,
     Catalogue,
     split_combinations,
     title,
+    title_words,
     write_catalogue,
 )
 from mismatch.data.drawing import ARTICLES, COLOURS, COUNTS, PATTERNS, Combination
@@ -101,6 +104,18 @@ def test_a_title_says_what_is_on_the_photo(pieces: int) -> None:
             assert read(title(combination, rng, material)) == combination
 
 
+def test_the_words_of_titles_are_known() -> None:
+    rng = np.random.default_rng(0)
+    words = title_words()
+    used = set()
+    for number in range(3000):
+        members = split_combinations()["train"]
+        text = title(members[number % len(members)], rng, number % 3).lower()
+        used |= set(re.findall(r"\w+|[^\w\s]+", text))
+    assert used == set(words)
+    assert words == sorted(set(words))
+
+
 def test_titles_vary() -> None:
     rng = np.random.default_rng(0)
     titles = {title(Combination("mug", "red", "striped", 2), rng) for _ in range(300)}
@@ -143,14 +158,14 @@ def test_labels_are_balanced_and_most_mismatches_differ_in_one_attribute(
     kinds = Counter(row["kind"] for row in rows_of(catalogue, part))
     mismatches = PHOTOS[part]
     assert kinds["match"] == mismatches == kinds.total() - mismatches
-    assert (
-        0.6 - 3 * (0.24 / mismatches) ** 0.5
-        < 1 - kinds["random"] / mismatches
-        < 0.6 + 3 * (0.24 / mismatches) ** 0.5
-    )
-    assert (
-        min(kinds[kind] for kind in ("article", "colour", "pattern", "count")) > 0.04 * mismatches
-    )
+    share = ONE_ATTRIBUTE[part]
+    assert share >= 0.6
+    deviation = (share * (1 - share) / mismatches) ** 0.5
+    assert abs(1 - kinds["random"] / mismatches - share) < 3 * deviation
+    for kind, kind_share in zip(
+        ("article", "colour", "pattern", "count"), SHARES[part], strict=True
+    ):
+        assert kinds[kind] > 0.27 * kind_share * mismatches
 
 
 def test_a_catalogue_can_be_trained_on(catalogue: Catalogue) -> None:

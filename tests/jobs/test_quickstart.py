@@ -14,10 +14,11 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import FrozenInstanceError
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import mismatch
 from mismatch import cli
@@ -27,6 +28,8 @@ from mismatch.jobs import quickstart as module
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.quickstart import QuickstartPlan, QuickstartResult, run_plan
 from mismatch.jobs.quickstart_folder import MARKER, OWN_NAMES
+from mismatch.jobs.quickstart_model import KNOWN_PROBE, KNOWN_SECONDS
+from mismatch.reports.quickstart_lines import duration_line
 from mismatch.runtime.predictor import Prediction
 from tests.support.paths import WHOLE
 
@@ -91,6 +94,8 @@ def test_everything_lies_where_it_says(run: Run) -> None:
     assert run.result.folder == run.folder
     assert run.result.model == run.folder / "model" / "best_model"
     assert run.result.bundle == run.folder / "bundle"
+    assert run.result.report == run.folder / "report" / "report.html"
+    assert run.result.explanation == run.folder / "explanation.png"
 
 
 def test_it_prints_nothing(run: Run) -> None:
@@ -105,6 +110,7 @@ def test_the_result_is_what_its_file_holds(run: Run) -> None:
         "held_out",
         "parity",
         "speed",
+        "probe_seconds",
         "seconds",
         "cpus",
         "files",
@@ -186,6 +192,61 @@ def test_the_predictions_are_the_bundles(run: Run) -> None:
         assert prediction.similarity_score == pytest.approx(
             float(row["similarity_score"]), abs=1e-6
         )
+
+
+def test_the_report_is_of_the_bundle_on_the_test_rows(run: Run) -> None:
+    assert "<html" in run.result.report.read_text()
+    report = json.loads((run.folder / "report" / "report.json").read_text())
+    assert report["scored"] == 80
+    assert report["metrics"]["accuracy"] == pytest.approx(run.measured["held_out"]["accuracy"])
+    assert set(report["kinds"]) >= {"article", "colour", "pattern", "count"}
+
+
+def test_the_explanation_is_of_a_title_that_does_not_fit(run: Run) -> None:
+    with Image.open(run.result.explanation) as picture:
+        assert min(picture.size) > 100
+    with open(run.folder / "test.csv", newline="") as file:
+        [row] = [
+            row
+            for row in csv.DictReader(file)
+            if run.folder / row["image_path"] == run.result.image and row["text"] == run.result.text
+        ]
+    assert row["label"] == "0"
+
+
+def test_a_mismatch_that_the_model_tells_is_the_example() -> None:
+    def row(line: int, label: int, kind: str) -> Row:
+        return Row(line, f"{line}.png", "red", label, {"kind": kind}, None)
+
+    def prediction(is_match: bool) -> Prediction:
+        word: Literal["match", "mismatch"] = "match" if is_match else "mismatch"
+        return Prediction("a.png", "red", 0.5, 0.5, is_match, word, "ok")
+
+    rows = [row(2, 1, "match"), row(3, 0, "random"), row(4, 0, "colour"), row(5, 0, "count")]
+    told = [prediction(is_match) for is_match in (True, False, True, False)]
+    assert module._example(module._Scored(rows, told, 1.0)).line == 5
+    none_told = [prediction(True)] * 4
+    assert module._example(module._Scored(rows, none_told, 1.0)).line == 3
+
+
+def test_a_slow_machine_is_told_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = 4 * KNOWN_PROBE
+    monkeypatch.setattr(module, "probe_seconds", lambda: slow)
+    monkeypatch.setattr(module, "_draw", broken)
+    with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
+        run_plan(tmp_path / "q", SMALL)
+    minutes = round(4 * KNOWN_SECONDS / 60)
+    assert f"about {minutes} minutes here" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "line"),
+    [(20, "about 1 minute here"), (80, "about 1 minute here"), (290, "about 5 minutes here")],
+)
+def test_a_duration_is_said_in_minutes(seconds: float, line: str) -> None:
+    assert duration_line(seconds) == line
 
 
 @pytest.mark.parametrize("step", ["_draw", "train_model", "export_model"])

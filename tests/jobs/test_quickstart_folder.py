@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,15 @@ from mismatch.io.locks import locked
 from mismatch.jobs.quickstart_folder import MARKER, OWN_NAMES, own_files, own_folder
 
 
-def interrupted(folder: Path) -> None:
+def interrupted(folder: Path, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Write a photo and a table, and stop."""
     with own_folder(folder):
-        (folder / "images").mkdir()
-        (folder / "images" / "0.jpg").write_text("drawn")
+        (folder / "images" / "val").mkdir(parents=True)
+        (folder / "images" / "val" / "00000.jpg").write_text("drawn")
+        (folder / "model" / ".best_model.12345678.part").mkdir(parents=True)
+        (folder / "model" / ".best_model.12345678.part" / "a.bin").write_text("half")
         (folder / "train.csv").write_text("drawn")
+        meanwhile()
         raise KeyboardInterrupt
 
 
@@ -26,6 +32,23 @@ def test_an_interrupted_run_removes_a_new_folder(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted(tmp_path / "q")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["images/photo.png", "images/val/mine.jpg", "model/notes.txt", "x"]
+)
+def test_an_interrupted_run_keeps_what_a_user_puts_there_meanwhile(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "q"
+
+    def put() -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(folder, put)
+    assert [path for path in folder.rglob("*") if path.is_file()] == [folder / name]
 
 
 def test_an_interrupted_run_keeps_a_folder_that_was_there(tmp_path: Path) -> None:
@@ -37,8 +60,8 @@ def test_an_interrupted_run_keeps_a_folder_that_was_there(tmp_path: Path) -> Non
 
 def test_a_killed_run_is_replaced_and_other_files_stay(tmp_path: Path) -> None:
     (tmp_path / MARKER).write_text('{"finished": false}')
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "old.jpg").write_text("old")
+    (tmp_path / "images" / "test").mkdir(parents=True)
+    (tmp_path / "images" / "test" / "00000.jpg").write_text("old")
     (tmp_path / "mine.txt").write_text("keep me")
     with own_folder(tmp_path):
         assert own_files(tmp_path) == [MARKER]
@@ -62,13 +85,15 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
         ({"my": "own"}, "images/mine.jpg"),
         ([], "train.csv"),
         ({"finished": True, "files": ["images/0.jpg"]}, "images/mine.jpg"),
+        ({"finished": False}, "images/mine.jpg"),
+        ({"finished": False}, "model/best_model/notes.txt"),
         ({"finished": True, "files": ["images/0.jpg"]}, "bundle/mine.onnx"),
     ],
 )
 def test_what_it_did_not_write_is_never_removed(tmp_path: Path, marker: Any, name: str) -> None:
     (tmp_path / MARKER).write_text(json.dumps(marker))
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     path.write_text("mine")
     with (
         pytest.raises(
@@ -78,6 +103,18 @@ def test_what_it_did_not_write_is_never_removed(tmp_path: Path, marker: Any, nam
     ):
         pass
     assert path.read_text() == "mine"
+
+
+def test_a_table_that_a_user_has_changed_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("written")
+    (tmp_path / MARKER).write_text(json.dumps({"finished": True, "files": ["train.csv"]}))
+    long_ago = time.time() - 60
+    os.utime(tmp_path / MARKER, (long_ago, long_ago))
+    with pytest.raises(InputError, match=r"files of yours \(train.csv\)"), own_folder(tmp_path):
+        pass
+    os.utime(tmp_path / "train.csv", (long_ago, long_ago))
+    with own_folder(tmp_path):
+        assert not (tmp_path / "train.csv").exists()
 
 
 def test_a_file_is_refused(tmp_path: Path) -> None:
@@ -99,7 +136,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 def test_only_its_own_names_are_listed(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "model" / "best_model").mkdir(parents=True)
-    (tmp_path / "model" / "best_model" / "a.json").write_text("{}")
+    (tmp_path / "model" / "best_model" / "mismatch.json").write_text("{}")
     (tmp_path / "val.csv").write_text("")
     assert "model" in OWN_NAMES
-    assert own_files(tmp_path) == ["model/best_model/a.json", "val.csv"]
+    assert own_files(tmp_path) == ["model/best_model/mismatch.json", "val.csv"]

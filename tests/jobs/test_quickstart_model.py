@@ -10,7 +10,14 @@ import pytest
 import torch
 
 import mismatch
-from mismatch.jobs.quickstart_model import RECIPE, export_model, write_backbone
+from mismatch.jobs.quickstart_model import (
+    KNOWN_PROBE,
+    KNOWN_SECONDS,
+    RECIPE,
+    export_model,
+    probe_seconds,
+    write_backbone,
+)
 from mismatch.training.config import TrainConfig
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -32,6 +39,13 @@ def test_the_backbone_opens(tmp_path: Path) -> None:
     assert config["preprocess_cfg"] == {"size": 64}
     backbone = mismatch.load_backbone(f"openclip:{tmp_path / 'backbone'}")
     assert backbone.image_spec.size == 64
+
+
+def test_the_probe_takes_a_moment_and_leaves_chance_alone() -> None:
+    before = torch.get_rng_state()
+    assert 0 < probe_seconds() < KNOWN_SECONDS
+    assert torch.equal(torch.get_rng_state(), before)
+    assert KNOWN_PROBE < KNOWN_SECONDS / 100
 
 
 def test_the_recipe_holds_options_of_training() -> None:
