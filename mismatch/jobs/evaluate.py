@@ -266,15 +266,13 @@ class _Run:
             write=write,
             label="evaluate",
         )
-        all_rows = len(rows.labels) + rows.unscorable
-        use = SliceUse(predictor.slices, predictor.threshold, all_rows, rows.sliced)
-        if warning := use.warning():
-            logger.warning(warning)
+        _warn_of_unused_slices(predictor, rows)
         return _Scored(self._checked(rows), memo)
 
     def compare(self, labelled: Labelled, predictor: Predictor, name: str) -> Comparison:
         """Score all rows with another model, and compare the two."""
         other = self._checked(score_all(predictor, self.source, label="against"))
+        _warn_of_unused_slices(predictor, other)
         log_unscorable(labelled, other, name)
         return compare_models(labelled, other, name)
 
@@ -364,3 +362,10 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def _warn_of_unused_slices(predictor: Predictor, rows: Labelled) -> None:
+    all_rows = len(rows.labels) + rows.unscorable
+    use = SliceUse(predictor.slices, predictor.threshold, all_rows, rows.sliced)
+    if warning := use.warning():
+        logger.warning(warning)

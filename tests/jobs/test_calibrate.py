@@ -137,7 +137,7 @@ def test_the_report_for_people(run: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--model", "openclip:tiny"], "pass --output"),
+        (["--model", "openclip:tiny"], "with --output"),
         (["--model", "openclip:tiny", "--output", "there"], "--output there is there already"),
         (
             ["--model", "openclip:tiny", "--output", "new", "--min-rows", "81"],
