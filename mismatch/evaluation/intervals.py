@@ -43,7 +43,9 @@ def metric_intervals(
         for rows in resamples_of(len(truth), resamples=count, seed=seed, groups=groups)
     ]
     # (B,) each
-    figures = {name: np.array([one[name] for one in drawn], np.float64) for name in drawn[0]}
+    figures = {
+        name: np.array([resample[name] for resample in drawn], np.float64) for name in drawn[0]
+    }
     whole = resampled.figures(np.arange(len(truth)))
     figures["ece"] = _without_bias(figures["ece"], whole["ece"])
     return {name: percentiles(resamples, level) for name, resamples in figures.items()}

@@ -32,12 +32,13 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.results import Result
 from mismatch.jobs.score_update import ScoreUpdate, dropped_parts
-from mismatch.jobs.value_checks import (
-    check_level,
-    check_number,
-    check_numbers,
-    check_whole_number,
+from mismatch.jobs.threshold_choice import (
+    CONFIDENCE,
+    SHRINKAGE,
+    ObjectiveName,
+    ThresholdChoice,
 )
+from mismatch.jobs.value_checks import check_level, check_whole_number
 from mismatch.reports.model_card import ChosenOn
 from mismatch.reports.threshold_lines import threshold_lines
 from mismatch.runtime.predictor import Predictor
@@ -45,12 +46,7 @@ from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 
 __all__ = ["ThresholdResult", "tune_threshold"]
 
-CONFIDENCE = 0.95  # of `max_missed`
-SHRINKAGE = 200.0  # rows
-MAX_SHRINKAGE = 1e12  # rows
 logger = logging.getLogger(__name__)
-
-ObjectiveName = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost"]
 
 
 @dataclass(frozen=True)
@@ -108,104 +104,6 @@ def _coverage(left: Coverage | None) -> dict[str, object] | None:
         "automatic_interval": list(left.automatic_interval),
         "risk_interval": list(left.risk_interval),
     }
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What is chosen, and for what: the parameters of `tune_threshold`, checked."""
-
-    objective: ObjectiveName | None
-    cost_miss: float
-    cost_false_alarm: float
-    target_precision: float | None
-    target_recall: float | None
-    target_of: Literal["mismatch", "match"]
-    max_missed: float | None
-    confidence: float
-    thresholds: Sequence[float] | None
-    slice_column: str | None
-    shrinkage: float
-    review_band: ReviewBand | None
-    max_risk: float | None
-
-    def __post_init__(self) -> None:
-        check_number("shrinkage", self.shrinkage, 0, MAX_SHRINKAGE)
-        if self.thresholds is not None:
-            check_numbers("thresholds", self.thresholds, -1, 1)
-        self._check_aims()
-        self._check_needs()
-        self._check_band()
-
-    def _check_aims(self) -> None:
-        """Refuse two answers to the question what is chosen."""
-        aims = ("objective", "target_precision", "target_recall", "max_missed")
-        names = [name for name in aims if getattr(self, name) is not None]
-        if len(names) > 1:
-            raise InputError(
-                f"`{names[0]}` and `{names[1]}` don't go together; one of them says what is chosen"
-            )
-        if self.slice_column is not None and self.max_missed is not None:
-            raise InputError(
-                "`max_missed` promises for all rows together; it has no `slice_column`"
-            )
-
-    def _check_needs(self) -> None:
-        """Refuse an option, changed from its default, without the one that it belongs to."""
-        has_target = self.target_precision is not None or self.target_recall is not None
-        changed = {
-            "cost_miss": (self.cost_miss != 1, self.objective == "cost", "objective='cost'"),
-            "cost_false_alarm": (
-                self.cost_false_alarm != 1,
-                self.objective == "cost",
-                "objective='cost'",
-            ),
-            "target_of": (self.target_of != "mismatch", has_target, "target_precision"),
-            "confidence": (
-                self.confidence != CONFIDENCE,
-                self.max_missed is not None,
-                "max_missed",
-            ),
-            "shrinkage": (
-                self.shrinkage != SHRINKAGE,
-                self.slice_column is not None,
-                "slice_column",
-            ),
-        }
-        for name, (is_changed, has_other, other) in changed.items():
-            if is_changed and not has_other:
-                raise InputError(f"`{name}` has no effect without `{other}`; pass both or neither")
-
-    def _check_band(self) -> None:
-        """Refuse two answers to the question which scores are reviewed."""
-        band: object = self.review_band
-        if band is not None and not isinstance(band, ReviewBand):
-            raise InputError(
-                f"`review_band` is a {type(band).__name__}; a mismatch.ReviewBand is needed",
-                option="review_band",
-            )
-        if band is not None and self.max_risk is not None:
-            raise InputError(
-                "`review_band` gives a band and `max_risk` chooses one; pass one of the two"
-            )
-        if self.slice_column is not None and (band is not None or self.max_risk is not None):
-            raise InputError("`slice_column` and a review band don't go together")
-
-    def goal(self) -> Objective | None:
-        """Return what is best; None for `max_missed`."""
-        if self.max_missed is not None:
-            return None
-        if self.target_precision is not None:
-            return Objective("precision", target=self.target_precision, of=self.target_of)
-        if self.target_recall is not None:
-            return Objective("recall", target=self.target_recall, of=self.target_of)
-        if self.objective != "cost":
-            return Objective(self.objective or "accuracy")
-        if self.cost_miss == self.cost_false_alarm:
-            raise InputError(
-                "`objective='cost'` with equal costs is accuracy; pass `cost_miss` and"
-                " `cost_false_alarm`"
-            )
-        return Objective("cost", self.cost_miss, self.cost_false_alarm)
 
 
 @dataclass(frozen=True)
@@ -276,7 +174,7 @@ def tune_threshold(
     check_level(level)
     check_whole_number("seed", seed, 0)
     check_whole_number("min_rows", min_rows, 1)
-    wanted = _Wanted(
+    wanted = ThresholdChoice(
         objective=objective,
         cost_miss=cost_miss,
         cost_false_alarm=cost_false_alarm,
@@ -312,7 +210,7 @@ def tune_threshold(
     return result
 
 
-def _chosen(rows: Labelled, score: ScoreSpec, wanted: _Wanted) -> ScoreSpec:
+def _chosen(rows: Labelled, score: ScoreSpec, wanted: ThresholdChoice) -> ScoreSpec:
     """Return the model's score with the threshold, and the band or the thresholds by slice."""
     goal = wanted.goal()
     if goal is None:
@@ -337,7 +235,9 @@ def _chosen(rows: Labelled, score: ScoreSpec, wanted: _Wanted) -> ScoreSpec:
     return replace(score, review=review, slices=slices).with_threshold(threshold)
 
 
-def _band(rows: Labelled, score: ScoreSpec, threshold: float, wanted: _Wanted) -> ReviewBand | None:
+def _band(
+    rows: Labelled, score: ScoreSpec, threshold: float, wanted: ThresholdChoice
+) -> ReviewBand | None:
     """Return the band that is asked for, else the stored one where it holds the new threshold."""
     if wanted.max_risk is not None:
         return choose_band(rows.labels, rows.scores, wanted.max_risk, threshold)
@@ -355,7 +255,7 @@ def _band(rows: Labelled, score: ScoreSpec, threshold: float, wanted: _Wanted) -
 
 
 def _result(
-    rows: Labelled, score: ScoreSpec, wanted: _Wanted, drawing: _Drawing, origin: _Origin
+    rows: Labelled, score: ScoreSpec, wanted: ThresholdChoice, drawing: _Drawing, origin: _Origin
 ) -> ThresholdResult:
     """Return what was chosen, with its figures."""
     if score.threshold is None:

@@ -129,10 +129,10 @@ def live_image_key(image: ImageSource) -> Hashable:
     if not isinstance(image, (str, Path)):
         return image_key(image)
     try:
-        found = os.stat(image)
+        status = os.stat(image)
     except (OSError, ValueError):  # as reading it will say
         return image
-    return image, found.st_mtime_ns, found.st_size, found.st_ino
+    return image, status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def hashed_image(image: ImageSource) -> Hashed | None:

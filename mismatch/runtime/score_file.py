@@ -35,8 +35,8 @@ def score_file(folder: str | Path) -> Path:
         if (path := Path(folder) / name).is_file():
             return path
     raise CheckpointError(
-        f"{folder} is neither a checkpoint nor a bundle, so nothing can be stored in it; calibrate a"
-        " raw backbone with `output`, or pass the folder of a trained model"
+        f"{folder} is neither a checkpoint nor a bundle, so nothing can be stored in it; calibrate"
+        " a raw backbone with `output`, or pass the folder of a trained model"
     )
 
 

@@ -36,7 +36,8 @@ def test_the_help_of_train_has_them_all_and_the_ten_that_matter_first() -> None:
     assert shown["Main options"] == [
         "--" + name.replace("_", "-") for name in GROUPS["Main options"]
     ]
-    assert shown["Others"] == ["--config", "--debug", "-h"]
+    assert shown["Others"][:-1] == ["--config", "--debug"]
+    assert shown["Others"][-1] in ("-h", "--help")  # as click's version puts them
     command = cli.main.get_command(click.Context(cli.main), "train")
     assert command is not None
     entries = [entry for entries in shown.values() for entry in entries]

@@ -76,8 +76,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("quickstart") / "q"
     folder.mkdir()
     (folder / MARKER).write_text('{"finished": false}')  # as a killed run leaves it
-    (folder / "images").mkdir()
-    (folder / "images" / "old.jpg").write_text("old")
+    (folder / "images" / "train").mkdir(parents=True)
+    (folder / "images" / "train" / "99999.jpg").write_text("old")
     (folder / "mine.txt").write_text("keep me")
     return Run(folder)
 
@@ -88,7 +88,7 @@ def broken(*args: Any, **options: Any) -> Any:
 
 def test_everything_lies_where_it_says(run: Run) -> None:
     assert {path.name for path in run.folder.iterdir()} == {*OWN_NAMES, "mine.txt"}
-    assert not (run.folder / "images" / "old.jpg").exists()
+    assert not (run.folder / "images" / "train" / "99999.jpg").exists()
     assert (run.folder / "mine.txt").read_text() == "keep me"
     assert json.loads((run.folder / MARKER).read_text())["finished"] is True
     assert run.result.folder == run.folder

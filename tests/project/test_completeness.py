@@ -39,6 +39,7 @@ TESTED_ELSEWHERE = {
     "mismatch.io.endings": "cli/test_cli",
     "mismatch.io.explained_errors": "cli/test_cli",
     "mismatch.jobs.predict_pair": "cli/test_predict",
+    "mismatch.jobs.threshold_choice": "jobs/test_tune_threshold",
     "mismatch.jobs.split_result": "jobs/test_split",
     "mismatch.reports.backbone_lines": "cli/test_backbones",
     "mismatch.reports.benchmark_lines": "jobs/test_benchmark",

@@ -69,7 +69,10 @@ def test_a_threshold_that_is_given_has_no_slices(
     predictor: Predictor, caplog: pytest.LogCaptureFixture
 ) -> None:
     mismatch.predict_file(Predictor(predictor.engine, threshold=0.4), rows(), "out.csv")
-    assert "WARNING" not in [one.levelname for one in caplog.records]
+    assert caplog.messages[0] == (
+        "`threshold` is given: the stored thresholds by 'shop' are left out"
+    )
+    assert [one.levelname for one in caplog.records].count("WARNING") == 1
 
 
 def test_an_evaluation_says_how_many_rows_their_slices_decided(predictor: Predictor) -> None:
