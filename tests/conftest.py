@@ -32,6 +32,17 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Under `-n`, keep the tests of a file together unless somebody says otherwise: what its
+    fixtures make is then made once.
+    """
+    options = config.option
+    if getattr(options, "numprocesses", None) and options.dist == "no":
+        options.dist = "loadfile"
+        options.loadscopereorder = False
+
+
 # what takes longest, first: the others fill up what is left of two processes
 LONGEST = (
     "test_quickstart",
