@@ -338,6 +338,7 @@ def refuse_first(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Verdict, "within", lambda self, limits: next(left, True))
 
 
+@pytest.mark.slow
 def test_slices_are_counted_and_keep_their_thresholds(
     rows: Path, tiny_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -20,6 +20,8 @@ from PIL import Image
 from tests.support.paths import ROOT, WHOLE
 from tests.support.remembered import remembering
 
+pytestmark = pytest.mark.slow
+
 
 def run(name: str, *options: object) -> str:
     """What it prints; its exit code may say that a target of time was missed, which

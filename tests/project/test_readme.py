@@ -162,6 +162,7 @@ def test_the_launcher_of_a_checkout_is_the_command(
     assert "\nThreshold: 0.25\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_plugin_guide_works_as_it_stands(workplace: Path, tmp_path: Path) -> None:
     """From `backbones new` through its wheel to a passing contract, then trained, exported and
     used.

@@ -166,6 +166,7 @@ def held_out_auroc(model: Path, folder: Path) -> float:
 # --- it learns
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("tune", ["full", "head"] if WHOLE else ["full"])
 def test_it_learns_and_shuffled_labels_teach_nothing(catalogue: Path, tune: str) -> None:

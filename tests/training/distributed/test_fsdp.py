@@ -156,6 +156,7 @@ processes.end()
 """
 
 
+@pytest.mark.slow
 def test_each_process_holds_half_of_the_towers_and_their_state_is_whole(tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text(PROBE)
     command = [
@@ -204,6 +205,7 @@ def check_sharded(rows: Path, name: str, *options: object) -> None:
     assert [path.read_text() for path in configs[0]] == [path.read_text() for path in configs[1]]
 
 
+@pytest.mark.slow
 def test_two_processes_with_half_of_the_weights_train_what_one_with_all_does(rows: Path) -> None:
     one, stats, _ = trained(rows, "one", *FULL, "--batch-size", 16)
     two, found, said = trained(rows, "two", *FULL, "--fsdp", launcher=FORKED)
