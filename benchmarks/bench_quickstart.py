@@ -2,8 +2,8 @@
 `python benchmarks/bench_quickstart.py [--seeds 0,1,2] [--json results.json]`.
 
 Each seed runs in a process of its own, as users run it. `probe` is what `probe_seconds` measures
-before the first step; KNOWN_SECONDS and KNOWN_PROBE in mismatch/jobs/quickstart_model.py are this
-table's medians of a run on two cores.
+before the first step, from which quickstart says how long it will take (KNOWN_SECONDS and
+KNOWN_PROBE in mismatch/jobs/quickstart_model.py).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable
+from contextlib import suppress
 
 from mismatch.errors import InputError
 
@@ -16,10 +17,10 @@ LEVELS = (0.5, 0.999)  # of intervals
 
 def check_whole_number(name: str, value: object, low: int, high: int = MAX_SEED) -> None:
     """Raise InputError for anything but a whole number from `low` to `high`."""
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = None
+    number = None
+    if not isinstance(value, bool) and hasattr(value, "__index__"):
+        with suppress(TypeError):  # an array of several numbers
+            number = operator.index(value)
     if number is None or not low <= number <= high:
         raise InputError(
             f"`{name}` is {value!r}; a whole number from {low} to {high:,} is needed", option=name
@@ -30,7 +31,8 @@ def check_number(name: str, value: object, low: float, high: float) -> None:
     """Raise InputError for anything but a number from `low` to `high`."""
     number = math.nan
     if not isinstance(value, (str, bytes, bool)) and hasattr(value, "__float__"):
-        number = float(value)
+        with suppress(TypeError, ValueError):  # an array of several numbers
+            number = float(value)
     if not low <= number <= high:  # also refuses nan
         raise InputError(
             f"`{name}` is {value!r}; a number from {low:g} to {high:g} is needed", option=name

@@ -26,7 +26,7 @@ def test_whole_numbers_pass(value: object) -> None:
     check_whole_number("seed", value, 0)
 
 
-@pytest.mark.parametrize("value", [-1, 2**63, "3", 1.5, None, True, [1], float("nan")])
+@pytest.mark.parametrize("value", [-1, 2**63, "3", 1.5, None, True, [1], float("nan"), np.ones(2)])
 def test_what_is_no_whole_number_is_named(value: object) -> None:
     with pytest.raises(InputError, match=r"`seed` is .*; a whole number from 0 to ") as refusal:
         check_whole_number("seed", value, 0)
@@ -36,7 +36,7 @@ def test_what_is_no_whole_number_is_named(value: object) -> None:
 def test_numbers_lie_within_their_bounds() -> None:
     check_number("shrinkage", np.float32(2), 0, 9)
     check_numbers("thresholds", np.linspace(-1, 1, 3), -1, 1)
-    for value in (-1, INFINITE, float("nan"), "2", None, True, 10):
+    for value in (-1, INFINITE, float("nan"), "2", None, True, 10, np.ones(2)):
         with pytest.raises(InputError, match=r"`shrinkage` is .*; a number from 0 to 9 is"):
             check_number("shrinkage", value, 0, 9)
     for values in ("0.5", 3, ["a"], [0.5, 2]):
