@@ -34,6 +34,9 @@ MOMENT = re.compile(
     r" ?(?P<zone>Z|[+-]\d\d:?\d\d)?"
 )
 
+LARGEST_LOG_ODDS = 1e9  # beyond any real calibration; scores would overflow far beyond it
+SLACK = 1e-6  # by which rounding may take a cosine over 1, and a threshold over the highest score
+
 CalibrationKind = Literal["temperature", "platt", "piecewise"]
 
 
@@ -75,6 +78,18 @@ class Calibration(Spec):
             raise InputError(
                 "the knots of a calibration and their values must rise; calibrate again"
             )
+        steepness = [
+            (high - low) / (right - left)
+            for (left, right), (low, high) in zip(
+                pairwise(self.knots), pairwise(self.bent), strict=True
+            )
+        ]
+        for value in (self.slope, self.intercept, *self.knots, *self.bent, *steepness):
+            if not abs(value) <= LARGEST_LOG_ODDS:
+                raise InputError(
+                    f"a calibration has the number {value:g}, which no rows lead to; calibrate"
+                    " again"
+                )
 
 
 @dataclass(frozen=True)
@@ -231,6 +246,19 @@ class ScoreSpec(Spec):
             raise InputError(
                 "a review band and thresholds by slice don't go together; store one of the two"
             )
+        self._check_thresholds()
+
+    def _check_thresholds(self) -> None:
+        lowest = 0.0 if self.kind == "probability" else -1.0
+        stored = [threshold for threshold in (self.threshold, *self.earlier) if threshold]
+        values = [threshold.value for threshold in stored]
+        values += [] if self.slices is None else self.slices.values.values()
+        for value in (self.default_threshold, *values):
+            if not lowest - SLACK <= value <= 1 + SLACK:
+                raise InputError(
+                    f"a stored threshold is {value:g}, and a {self.kind} lies in {lowest:g}..1;"
+                    " choose the threshold again"
+                )
 
     @property
     def threshold_in_use(self) -> float:

@@ -45,18 +45,17 @@ class OutputKind:
     is_known: Callable[[Path], bool]  # is given a file that is there and not empty
 
 
-def json_report(name: str, keys: Iterable[str]) -> OutputKind:
-    """Return the kind of a JSON file that is an object with these keys, or a list
-    of such objects.
+def json_report(name: str, keys: Iterable[str], optional: Iterable[str] = ()) -> OutputKind:
+    """Return the kind of a JSON file that is an object with all of `keys`, and with no others but
+    `optional` ones, which a user may have added; or a list of such objects.
     """
-    wanted = set(keys)
+    required = set(keys)
+    allowed = required | set(optional)
 
     def is_known(path: Path) -> bool:
         data = _parsed(path, LARGEST_REPORT)
-        if data == []:  # of no rows
-            return True
-        row = data[0] if isinstance(data, list) else data
-        return isinstance(row, dict) and wanted <= row.keys()
+        rows = data if isinstance(data, list) else [data]
+        return all(isinstance(row, dict) and required <= row.keys() <= allowed for row in rows)
 
     return OutputKind(name, is_known)
 

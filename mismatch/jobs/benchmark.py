@@ -26,7 +26,7 @@ from mismatch.runtime.predictor import load
 __all__ = ["BenchmarkResult", "benchmark"]
 
 LARGEST_BATCH = 4096  # 2.5 GB of pixels at 224 a side
-REPORT = json_report("a benchmark", ("machine", "models", "settings"))
+REPORT = json_report("a benchmark", ("machine", "models", "settings"), ("tables",))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -72,7 +72,9 @@ logger = logging.getLogger(__name__)
 HEADER = [*COLUMNS, "label", "line"]  # predictions.csv has these columns
 FILES = {  # the folder of `report` holds them
     "report.html": PAGE,
-    "report.json": json_report("an evaluation", ("model", "engine", "csv")),
+    "report.json": json_report(
+        "an evaluation", ("model", "engine", "csv"), (item.name for item in fields(Evaluation))
+    ),
     "predictions.csv": exact_table("the table of an evaluation", lambda: HEADER),
 }
 KIND = "kind"  # column that is taken for the mismatches' kinds where it is there

@@ -16,7 +16,7 @@ from mismatch.jobs.options import check_options, isolated_decoding
 from mismatch.reports.model_card import write_checkpoint_card
 from mismatch.specs import LongText
 from mismatch.training.callbacks import Callback
-from mismatch.training.config import BestMetric, Head, Precision, TrainConfig
+from mismatch.training.config import BatchBy, BestMetric, Head, Precision, TrainConfig
 from mismatch.training.result import TrainResult
 from mismatch.training.surroundings import left_as_found
 
@@ -40,6 +40,7 @@ class TrainOptions(TypedDict, total=False):
     output_dir: str | Path
     epochs: int | None
     batch_size: int | None
+    batch_by: BatchBy
     gradient_accumulation_steps: int
     learning_rate: float | None
     layer_decay: float | None

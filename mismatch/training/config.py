@@ -24,6 +24,7 @@ from mismatch.training.tuning.modes import LAST, MODES, explained, shown_default
 
 __all__ = [
     "TRACKERS",
+    "BatchBy",
     "BestMetric",
     "Head",
     "Precision",
@@ -35,6 +36,7 @@ __all__ = [
 
 Head = Literal["adapter", "cosine"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+BatchBy = Literal["row", "image"]
 BestMetric = Literal["accuracy", "loss", "auroc", "f1"]
 
 ONE_OR_MORE = Range(1)
@@ -111,6 +113,11 @@ class TrainConfig:
         " rows of a step.",
         None,
         range=ONE_OR_MORE,
+    )
+    batch_by: BatchBy = option(
+        "What each epoch shuffles: row; or image, whose rows then share a batch, so that it is"
+        " encoded once for all of them.",
+        "row",
     )
     gradient_accumulation_steps: int = option(
         "Batches that make one step; the contrastive term sees all of them together.",

@@ -56,6 +56,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "weight_decay",
             "warmup",
             "contrastive_weight",
+            "batch_by",
             "gradient_accumulation_steps",
             "seed",
         ),

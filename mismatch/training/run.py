@@ -224,7 +224,10 @@ class Run:
         steps = self.steps_per_epoch * self.epochs
         steps_before = (epoch - 1) * self.steps_per_epoch
         began = time.perf_counter() - position.seconds
-        batches = make_batches(pairs, self.rows, self.config.seed, epoch, skip=position.step)
+        config = self.config
+        batches = make_batches(
+            pairs, self.rows, config.seed, epoch, skip=position.step, by=config.batch_by
+        )
         with (
             self.interruption.held(),
             progress(f"epoch {epoch}/{self.epochs}", len(pairs), "row") as advance,

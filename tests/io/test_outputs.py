@@ -342,7 +342,7 @@ def signed(**told: str) -> bytes:
         (json_report("a report", ("ok",)), b'{\n  "ok": true\n}\n'),
         (json_report("a report", ("ok",)), b"[]\n"),
         (
-            json_report("a report", ("ok",)),
+            json_report("a report", ("ok",), ("text",)),
             b'[{"text": "' + b"long " * 100_000 + b'", "ok": true}]',
         ),
         (text_file("a text", "# ours"), b"# ours\n"),
@@ -366,6 +366,8 @@ def test_an_older_output_of_its_kind_and_an_empty_file_are_replaced(
         b'["ok"]',
         b'"ok"',
         b'{"ok": true',
+        b'{"ok": true, "note": "asked the supplier"}',
+        b'[{"ok": true}, {"ok": true, "note": "asked the supplier"}]',
         b'[[{"ok": 1}]]',
         b"[" * 100_000,
     ],

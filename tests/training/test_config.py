@@ -25,6 +25,7 @@ NAMES = [field.name for field in dataclasses.fields(TrainConfig)]
     [
         ("epochs", 10, 12),
         ("batch_size", 32, 256),
+        ("batch_by", "row", "row"),
         ("learning_rate", 1e-5, 0.0),
         ("head_learning_rate", 1e-3, 2e-3),
         ("dropout", 0.1, 0.65),

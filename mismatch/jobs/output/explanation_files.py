@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mismatch.errors import CheckpointError
 from mismatch.io.atomic import write_bytes, write_json
@@ -13,9 +14,7 @@ from mismatch.io.outputs import OutputKind, check_outputs, json_report, picture
 from mismatch.io.replacing import remove_earlier
 from mismatch.reports.explained_picture import explanation_png
 from mismatch.reports.explanation_lines import raising_swaps
-
-if TYPE_CHECKING:
-    from mismatch.runtime.explanation import Explanation
+from mismatch.runtime.explanation import Explanation
 
 __all__ = [
     "check_explanation_output",
@@ -30,7 +29,11 @@ ROW_PICTURE = re.compile(r"\d{3,}-line-\d+\.png")  # such a folder of rows has o
 ROWS = "explanations.json"
 KINDS = {
     ".png": picture("a picture"),
-    ".json": json_report("an explanation", ("similarity_score", "words")),
+    ".json": json_report(
+        "an explanation",
+        ("similarity_score", "words"),
+        ("line", *(field.name for field in fields(Explanation))),
+    ),
 }
 
 

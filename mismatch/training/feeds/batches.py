@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor
 from mismatch.data.columns import file_finder
 from mismatch.data.pairs import Row, format_location, resolve_image
 from mismatch.errors import ImageError, InputError
+
+if TYPE_CHECKING:
+    from mismatch.training.config import BatchBy
 
 __all__ = [
     "Batch",
@@ -221,12 +224,16 @@ class Batch:
 
 
 def make_batches(
-    pairs: PairSet, size: int, seed: int, epoch: int, *, skip: int = 0
+    pairs: PairSet, size: int, seed: int, epoch: int, *, skip: int = 0, by: BatchBy = "row"
 ) -> Iterator[Batch]:
     """Yield every row once, in an order that is a function of seed and epoch; without the first
-    `skip` batches.
+    `skip` batches. With `by="image"` the rows of an image follow one another.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(len(pairs))
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(pairs))
+    if by == "image":
+        place = rng.permutation(len(pairs.images))
+        order = order[np.argsort(place[pairs.image_of[order]], kind="stable")]
     for start in range(skip * size, len(pairs), size):
         rows = order[start : start + size]
         images, image_of = np.unique(pairs.image_of[rows], return_inverse=True)

@@ -25,7 +25,14 @@ from mismatch.training.config import TrainConfig
 from mismatch.training.feeds.feeds import Feed
 from mismatch.training.optim import rate_of
 
-__all__ = ["PLAIN", "History", "Validation", "threshold_objective"]
+__all__ = [
+    "FIGURES",
+    "MORE_FIGURES",
+    "PLAIN",
+    "History",
+    "Validation",
+    "threshold_objective",
+]
 
 PLAIN = ScoreSpec("probability", 0.5)
 
@@ -82,6 +89,33 @@ VALIDATION_LISTS = MappingProxyType(  # list in training_stats.json → figure o
         "val_auroc": "auroc",
         "confusion_matrices": "confusion_matrix",
     }
+)
+
+# keys of training_stats.json, in all versions and runs
+FIGURES = ("epochs", "best_epoch", "best_metric", "train_losses", "config")
+# in some
+MORE_FIGURES = (
+    *VALIDATION_LISTS,
+    "best_validation",
+    "device",
+    "elapsed_seconds",
+    "embedding_seconds",
+    "finished",
+    "head_learning_rates",
+    "learning_rates",
+    "long_text",
+    "long_texts",
+    "precision",
+    "processes",
+    "rows_digest",
+    "rows_per_second",
+    "rows_per_step",
+    "seconds",
+    "torch",
+    "train_contrastive_losses",
+    "train_rows",
+    "val_rows",
+    "val_seconds",
 )
 
 

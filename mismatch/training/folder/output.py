@@ -40,6 +40,7 @@ from mismatch.training.folder.earlier import (
     earlier_checkpoints,
     unfinished,
 )
+from mismatch.training.folder.history import FIGURES, MORE_FIGURES
 from mismatch.training.folder.state import drop_state
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
 
@@ -50,11 +51,9 @@ WRITTEN = re.compile(
     rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}"
     rf"|{re.escape(RESOLVED)}|{re.escape(CURVES)}"
 )
-# of all versions, as `History.to_dict` has them
-FIGURES = ("epochs", "best_epoch", "best_metric", "train_losses", "config")
 # files next to the checkpoints; run.yaml is never taken from its author, see `_write_settings`
 _KINDS = {
-    STATS: json_report("the figures of a run", FIGURES),
+    STATS: json_report("the figures of a run", FIGURES, MORE_FIGURES),
     CURVES: picture("a picture"),
     RESOLVED: text_file("the options of a run", SETTINGS_HEAD),
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from mismatch.data.pairs import Row
 from mismatch.errors import ImageError, ImageNotFoundError, InputError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.specs import ImageSpec
+from mismatch.training.config import BatchBy
 from mismatch.training.feeds.batches import PairSet, hold_out, make_batches
 from mismatch.training.feeds.feeds import PixelStore, ahead
 
@@ -132,10 +134,12 @@ def test_spellings_of_one_image_are_held_out_together(spelled: list[Row], tmp_pa
     assert sizes == {1, 6}  # of ten images, one
 
 
-def listed(pairs: PairSet, seed: int, epoch: int) -> list[tuple[int, int, float]]:
+def listed(
+    pairs: PairSet, seed: int, epoch: int, by: BatchBy = "row"
+) -> list[tuple[int, int, float]]:
     return [
         (int(batch.images[i]), int(batch.pieces[t]), float(label))
-        for batch in make_batches(pairs, 2, seed, epoch)
+        for batch in make_batches(pairs, 2, seed, epoch, by=by)
         for i, t, label in zip(batch.image_of, batch.piece_of, batch.labels, strict=True)
     ]
 
@@ -150,6 +154,22 @@ def test_batches_hold_every_row_once_in_an_order_that_seed_and_epoch_decide() ->
     assert sorted(listed(pairs, 0, 1)) == every
     assert listed(pairs, 0, 1) == listed(pairs, 0, 1)
     assert len({tuple(listed(pairs, seed, epoch)) for seed in (0, 1) for epoch in (1, 2)}) == 4
+
+
+def test_batches_by_image_hold_every_row_once_and_an_images_rows_together() -> None:
+    pairs = PairSet.from_rows(
+        "t.csv", [row(i, f"{i % 7}.png", f"{i % 5}", i % 2) for i in range(30)], ""
+    )
+    rows = listed(pairs, 0, 1, "image")
+    assert sorted(rows) == sorted(listed(pairs, 0, 1))
+    images = [image for image, _, _ in rows]
+    assert sum(a != b for a, b in pairwise(images)) == 6  # each of seven images once
+    assert rows != listed(pairs, 0, 2, "image")
+    assert listed(pairs, 0, 1, "image") == rows
+    whole = list(make_batches(pairs, 4, 0, 1, by="image"))
+    [*_, last] = make_batches(pairs, 4, 0, 1, skip=len(whole) - 1, by="image")
+    assert last.labels.tolist() == whole[-1].labels.tolist()
+    assert last.images.tolist() == whole[-1].images.tolist()
 
 
 def test_a_batch_names_each_image_and_text_once() -> None:
