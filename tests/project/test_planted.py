@@ -10,12 +10,15 @@ from pathlib import Path
 
 from PIL import Image
 
+import pytest
+
 from tests.support.commands import run
 from tests.support.rows import read_rows
 
 PLANTED = 50  # of each fault
 
 
+@pytest.mark.slow
 def test_planted_faults_are_found(fashion: Path, tmp_path: Path) -> None:
     """train.csv and test.csv with fifty of each fault: all are named with their rows, and no clean
     row is.
