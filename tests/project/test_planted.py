@@ -8,9 +8,8 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from PIL import Image
-
 import pytest
+from PIL import Image
 
 from tests.support.commands import run
 from tests.support.rows import read_rows
