@@ -12,6 +12,7 @@ from mismatch.errors import InputError
 from mismatch.io.text import plural
 from mismatch.jobs.options import RowSource
 from mismatch.progress import progress
+from mismatch.runtime.languages import UnreadTexts
 from mismatch.runtime.slice_use import SliceUse
 
 if TYPE_CHECKING:
@@ -105,12 +106,16 @@ def score_all(
         rows, image_base_path=source.base, columns=source.columns, known=memo
     )
     use = SliceUse(predictor.slices, predictor.threshold)
+    unread = UnreadTexts(predictor.pipeline.tokenizer)
     with progress(label, unit="row") as advance:
         for row, prediction in predictions:
             labelled.add(row, prediction)
             write(row, prediction)
             use.add(row.columns)
+            unread.add(row.text)
             advance(1)
+    if warning := unread.warning():
+        logger.warning(warning)
     labelled.long_texts = predictions.counts.long_texts
     labelled.truncated = predictions.counts.truncated
     labelled.sliced = use.sliced

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from ftfy.badness import is_bad
 
-from mismatch.data.audit.writing_systems import main_script
+from mismatch.data.audit.writing_systems import main_script, unread_line
 from mismatch.data.near_duplicates import Fingerprint, near_duplicate_groups
 from mismatch.data.pairs import Row
 from mismatch.errors import InputError
@@ -177,12 +177,8 @@ class TextCheck:
                 "garbled", f"{verb} garbled, as by a wrong encoding; ftfy repairs most of them"
             )
         if self._unread.count:
-            verb = "are" if self._unread.count != 1 else "is"
-            yield self._unread.of_texts(
-                "unread",
-                f"{verb} in a language that the backbone's tokenizer doesn't know: it sees single"
-                " bytes or unknown tokens",
-            )
+            script = main_script(self._unread.example) or ""
+            yield self._unread.of_texts("unread", unread_line(script, self._unread.count))
         if self._untokenized.count:
             verb = "make" if self._untokenized.count != 1 else "makes"
             yield self._untokenized.of_texts(

@@ -1,4 +1,4 @@
-"""Which script a text is written in: Latin, Cyrillic, …"""
+"""Which script a text is written in (Latin, Cyrillic, …), and what reads it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
-__all__ = ["main_script"]
+__all__ = ["main_script", "unread_line"]
 
 _INDIAN = {
     "devanagari",
@@ -54,3 +54,18 @@ def _script_of(char: str) -> str | None:
     first = unicodedata.name(char, "").partition(" ")[0].lower()
     script = SAME.get(first, first)
     return script if script in SCRIPTS else None
+
+
+def unread_line(script: str, count: int) -> str:
+    """Return what is to say of `count` texts of a script that a tokenizer can't read, behind "3
+    texts".
+    """
+    verb = "is" if count == 1 else "are"
+    them = "it" if count == 1 else "them"
+    also = "Chinese-CLIP, " if script == "cjk" else ""
+    return (
+        f"{verb} in a language that the model can't read: its tokenizer sees single letters, bytes"
+        f" or unknown tokens, so that scores hardly depend on what is written; {also}XLM-RoBERTa,"
+        f" NLLB, MetaCLIP 2, SigLIP 2 and lit with a multilingual text tower read {them} (docs:"
+        " Backbones, Languages)"
+    )

@@ -1,0 +1,174 @@
+"""Which texts a tokenizer can't read: it sees single letters, bytes or unknown tokens of them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import regex
+
+from mismatch.data.audit.writing_systems import main_script, unread_line
+from mismatch.errors import InputError
+from mismatch.io.text import plural
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = [
+    "ENGLISH",
+    "Fertility",
+    "UnreadTexts",
+    "fertility",
+    "letters_to_read",
+    "reads",
+    "unread_warning",
+]
+
+ENGLISH = "a woman in a red dress and a man with striped shirts near their small wooden house"
+LEAST_LETTERS = 4  # fewer tell no language; one of Han or Hangul counts twice
+LEAST_LATIN = 12  # of Latin letters, as names break into pieces in any language
+UNKNOWN = {"[UNK]", "<unk>"}  # tokens for what a tokenizer doesn't know
+FEW = 0.2  # share of unknown tokens, and of letters, that tells little of a text
+MOST_LONE = 0.85  # of the tokens: in languages that are read, 0.1 to 0.5 are single letters
+MOST_TOKENS = 0.75  # a letter: languages that are read have 0.2 to 0.6, others 0.9 to 3.3
+TIMES_OWN = 1.5  # of the tokens a letter that the tokenizer makes of English, if that is more
+PART_OF_WORD = 1.6  # letters of an alphabet, which a letter of Han or Hangul stands for
+TESTED = 1000  # texts that are looked at
+LEAST_SHARE = 0.01  # of the rows, which are worth a warning
+LEAST_LATIN_SHARE = 0.25  # of the texts in Latin letters: some have names that break into pieces
+WHOLE = regex.compile(r"[\p{Han}\p{Hangul}]")
+LATIN = regex.compile(r"\p{Latin}")
+
+
+class Fertility(NamedTuple):
+    """Into how much a tokenizer breaks a text."""
+
+    tokens: float  # a letter
+    lone: float  # share of the tokens that are one letter or less of an alphabet
+    unknown: float  # share of the tokens, or of the letters in them if that is more
+
+
+def letters_to_read(text: str) -> str:
+    """Return the words of a text whose tokens tell whether it is read: those in other letters than
+    Latin if there are some, no single letters; "" where too few are left.
+    """
+    words = [
+        word
+        for word in "".join(map(_letter_or_blank, text)).split()
+        if len(word) > 1 or WHOLE.match(word)
+    ]
+    others = [word for word in words if not LATIN.search(word)]
+    other_letters = _weight(others)
+    if other_letters >= max(LEAST_LETTERS, FEW * _weight(words)):
+        return " ".join(others)
+    return " ".join(words) if _weight(words) - other_letters >= LEAST_LATIN else ""
+
+
+def _weight(words: Iterable[str]) -> int:
+    return sum(len(word) + len(WHOLE.findall(word)) for word in words)
+
+
+def _letter_or_blank(char: str) -> str:
+    return char if unicodedata.category(char)[0] in "LM" else " "
+
+
+def fertility(letters: str, encodings: Sequence[tokenizers.Encoding]) -> Fertility:
+    """Return into how much a tokenizer broke what `letters_to_read` gave."""
+    tokens = [
+        (letters[start:end].strip(), token in UNKNOWN)
+        for encoding in encodings
+        for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True)
+    ]
+    parts = [part for part, _ in tokens if part]
+    unknown = [part for part, is_unknown in tokens if part and is_unknown]
+    of_alphabet = [
+        part for part, is_unknown in tokens if part and not (is_unknown or WHOLE.search(part))
+    ]
+    lone = sum(_count_letters(part) <= 1 for part in of_alphabet)
+    count = max(1, sum(map(len, letters.split())))
+    whole = len(WHOLE.findall(letters))
+    return Fertility(
+        tokens=len(parts) / (count + (PART_OF_WORD - 1) * whole),
+        lone=lone / max(1, len(of_alphabet)),
+        unknown=max(len(unknown) / max(1, len(parts)), sum(map(len, unknown)) / count),
+    )
+
+
+def _count_letters(part: str) -> int:
+    """Count letters, their marks left out."""
+    return sum(unicodedata.category(char)[0] == "L" for char in part)
+
+
+def reads(text: Fertility, english: Fertility) -> bool:
+    """Return whether a tokenizer reads a text, by what it makes of it and of `ENGLISH`. One whose
+    tokens are letters reads every language in letters.
+    """
+    if text.unknown > FEW:
+        return False
+    if english.unknown > FEW:  # its own language is another
+        english = Fertility(0.0, 0.0, 0.0)
+    if text.lone > MOST_LONE and english.lone <= MOST_LONE:
+        return False
+    return text.tokens <= max(MOST_TOKENS, TIMES_OWN * english.tokens)
+
+
+class Reader(Protocol):
+    """A tokenizer, as far as it is asked here."""
+
+    def knows(self, text: str) -> bool:
+        """Return whether it reads a text; InputError for a text that can't be tokenized."""
+
+
+class UnreadTexts:
+    """Counts rows whose texts a tokenizer can't read, by the first `TESTED` different ones that are
+    not in plain English letters.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._rows = 0
+        self._foreign = 0  # rows
+        self._seen: set[str] = set()
+        self._tested: Counter[str] = Counter()  # texts by their script
+        self._unread: Counter[str] = Counter()
+
+    def add(self, text: str) -> None:
+        """Count a row."""
+        self._rows += 1
+        if text.isascii():
+            return
+        self._foreign += 1
+        if len(self._seen) == TESTED or text in self._seen:
+            return
+        self._seen.add(text)
+        try:
+            is_read = self._reader.knows(text)
+        except InputError:  # the row has no score, and its status says why
+            return
+        script = main_script(text) or ""
+        self._tested[script] += 1
+        self._unread[script] += not is_read
+
+    def warning(self) -> str | None:
+        """Return what to say of texts that are not read; None where there are hardly any."""
+        unread = Counter(self._unread)
+        if unread["latin"] < LEAST_LATIN_SHARE * self._tested["latin"]:
+            del unread["latin"]
+        count = unread.total()
+        if not count or count / self._tested.total() * self._foreign < LEAST_SHARE * self._rows:
+            return None
+        texts = plural(count, "text")
+        if len(self._seen) == TESTED:
+            texts = f"{count:,} of {TESTED:,} texts with other letters than English"
+        [(script, _)] = unread.most_common(1)
+        return f"{texts} {unread_line(script, count)}"
+
+
+def unread_warning(reader: Reader, texts: Iterable[str]) -> str | None:
+    """Return what to say of texts that are not read; None where there are hardly any."""
+    unread = UnreadTexts(reader)
+    for text in texts:
+        unread.add(text)
+    return unread.warning()
