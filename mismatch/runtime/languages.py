@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import regex
@@ -18,18 +19,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENGLISH",
+    "UNKNOWN",
     "Fertility",
     "UnreadTexts",
     "fertility",
     "letters_to_read",
     "reads",
+    "scripts_read",
     "unread_warning",
 ]
 
 ENGLISH = "a woman in a red dress and a man with striped shirts near their small wooden house"
+SAMPLES = {  # a sentence in each script, as captions and titles have them
+    "Latin": ENGLISH,
+    "Cyrillic": "женщина в красном платье и мужчина в полосатой рубашке у деревянного дома",
+    "Greek": "μια γυναίκα με κόκκινο φόρεμα και ένας άντρας με ριγέ πουκάμισο μπροστά στο σπίτι",
+    "Arabic": "امرأة ترتدي فستانا أحمر ورجل يرتدي قميصا مخططا أمام منزل خشبي صغير",
+    "Hebrew": "אישה בשמלה אדומה וגבר בחולצה מפוספסת ליד בית עץ קטן",
+    "Devanagari": "लाल पोशाक में एक महिला और धारीदार कमीज में एक आदमी लकड़ी के घर के पास",
+    "Tamil": "சிவப்பு உடையில் ஒரு பெண் மற்றும் கோடிட்ட சட்டையில் ஒரு ஆண்",
+    "Thai": "ผู้หญิงในชุดสีแดงและผู้ชายในเสื้อเชิ้ตลายทางหน้าบ้านไม้หลังเล็ก",
+    "Han": "一位穿红色连衣裙的女士和一位穿条纹衬衫的男士站在小木屋旁边",
+    "Kana": "あかいドレスのおんなのひととストライプのシャツをきたおとこのひと",
+    "Hangul": "빨간 드레스를 입은 여자와 줄무늬 셔츠를 입은 남자가 작은 나무 집 앞에 있다",
+}
 LEAST_LETTERS = 4  # fewer tell no language; one of Han or Hangul counts twice
 LEAST_LATIN = 12  # of Latin letters, as names break into pieces in any language
-UNKNOWN = {"[UNK]", "<unk>"}  # tokens for what a tokenizer doesn't know
+UNKNOWN = ("[UNK]", "<unk>")  # tokens for what a tokenizer doesn't know
 FEW = 0.2  # share of unknown tokens, and of letters, that tells little of a text
 MOST_LONE = 0.85  # of the tokens: in languages that are read, 0.1 to 0.5 are single letters
 MOST_TOKENS = 0.75  # a letter: languages that are read have 0.2 to 0.6, others 0.9 to 3.3
@@ -74,12 +90,16 @@ def _letter_or_blank(char: str) -> str:
     return char if unicodedata.category(char)[0] in "LM" else " "
 
 
-def fertility(letters: str, encodings: Sequence[tokenizers.Encoding]) -> Fertility:
-    """Return into how much a tokenizer broke what `letters_to_read` gave."""
+def fertility(
+    letters: str, encodings: Sequence[tokenizers.Encoding], unknown_ids: Collection[int | None]
+) -> Fertility:
+    """Return into how much a tokenizer broke what `letters_to_read` gave. `unknown_ids`: of tokens
+    that stand for what it doesn't know; SentencePiece's are not to be told by their text.
+    """
     tokens = [
-        (letters[start:end].strip(), token in UNKNOWN)
+        (letters[start:end].strip(), token in unknown_ids)
         for encoding in encodings
-        for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True)
+        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
     ]
     parts = [part for part, _ in tokens if part]
     unknown = [part for part, is_unknown in tokens if part and is_unknown]
@@ -164,6 +184,16 @@ class UnreadTexts:
             texts = f"{count:,} of {TESTED:,} texts with other letters than English"
         [(script, _)] = unread.most_common(1)
         return f"{texts} {unread_line(script, count)}"
+
+
+def scripts_read(reader: Reader) -> list[str]:
+    """Return the scripts whose sample a tokenizer reads: Latin, Cyrillic, …"""
+    scripts = []
+    for script, sample in SAMPLES.items():
+        with suppress(InputError):
+            if reader.knows(sample):
+                scripts.append(script)
+    return scripts
 
 
 def unread_warning(reader: Reader, texts: Iterable[str]) -> str | None:

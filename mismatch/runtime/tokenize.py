@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, InputError, is_panic
 from mismatch.runtime.bisection import run_bisected
-from mismatch.runtime.languages import ENGLISH, Fertility, fertility, letters_to_read, reads
+from mismatch.runtime.languages import (
+    ENGLISH,
+    UNKNOWN,
+    Fertility,
+    fertility,
+    letters_to_read,
+    reads,
+)
 from mismatch.runtime.tokenizer_file import check_tokenizer_file, unknown_token
 from mismatch.specs import TextSpec
 
@@ -199,7 +206,8 @@ class Tokenizer:
     def _fertility(self, letters: str) -> Fertility:
         with _encoding():
             encoding = self._tokenizer.encode(letters, add_special_tokens=False)
-        return fertility(letters, [encoding, *encoding.overflowing])
+        unknown = [self._tokenizer.token_to_id(token) for token in UNKNOWN]
+        return fertility(letters, [encoding, *encoding.overflowing], unknown)
 
     def pad(
         self,
