@@ -49,6 +49,7 @@ class Labelled:
     long_texts: int = 0  # different texts over the model's context
     truncated: int = 0  # long texts that were scored without their end
     sliced: int = 0  # rows whose slice has a threshold of its own
+    unread_note: str | None = None  # what to say of texts that the model can't read
 
     def add(self, row: Row, prediction: Prediction) -> None:
         """Count one row."""
@@ -114,11 +115,10 @@ def score_all(
             use.add(row.columns)
             unread.add(row.text)
             advance(1)
-    if warning := unread.warning():
-        logger.warning(warning)
     labelled.long_texts = predictions.counts.long_texts
     labelled.truncated = predictions.counts.truncated
     labelled.sliced = use.sliced
+    labelled.unread_note = unread.warning()
     return labelled
 
 
@@ -129,6 +129,8 @@ def score_labelled(
     are named in the log, the first ten.
     """
     labelled = score_all(predictor, source, wanted=wanted)
+    if labelled.unread_note:
+        logger.warning(labelled.unread_note)
     if len(labelled.labels) < min_rows:
         without = ""
         if labelled.unscorable:

@@ -207,7 +207,7 @@ def rows(colour_images: Path, write_rows: Callable[..., Path]) -> Path:
     "command",
     [
         ["predict", "--output", "-"],
-        ["evaluate", "--output-dir", "out", "--no-plots"],
+        ["evaluate", "--against", "MODEL"],
         ["explain", "--no-heat-map", "--worst", "1"],
     ],
 )
@@ -219,10 +219,11 @@ def test_commands_say_it_once(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    model = tiny_bundles["openclip"]
     done = run(
-        *command,
+        *[str(model) if word == "MODEL" else word for word in command],
         "--model",
-        tiny_bundles["openclip"],
+        model,
         "--csv",
         rows,
         "--image-base-path",
