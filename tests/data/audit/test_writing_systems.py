@@ -1,10 +1,10 @@
-"""mismatch.data.audit.writing_systems: which script a text is written in."""
+"""mismatch.data.audit.writing_systems: which script a text is written in, and what reads it."""
 
 from __future__ import annotations
 
 import pytest
 
-from mismatch.data.audit.writing_systems import main_script
+from mismatch.data.audit.writing_systems import main_script, unread_line
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,12 @@ from mismatch.data.audit.writing_systems import main_script
 )
 def test_the_script_of_most_letters(text: str, script: str | None) -> None:
     assert main_script(text) == script
+
+
+@pytest.mark.parametrize("script", ["arabic", "cyrillic", "cjk", "devanagari", "latin", ""])
+@pytest.mark.parametrize(("count", "verb"), [(1, "is"), (7, "are")])
+def test_what_reads_a_script_is_said(script: str, count: int, verb: str) -> None:
+    line = unread_line(script, count)
+    assert line.startswith(f"{verb} in a language that the model can't read")
+    assert "SigLIP 2" in line
+    assert ("Chinese-CLIP" in line) == (script == "cjk")
