@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import regex
-
-from mismatch.data.audit.writing_systems import main_script, unread_line
+from mismatch.data.audit.writing_systems import WHOLE, UnreadShare, unread_line
 from mismatch.errors import InputError
 from mismatch.io.text import plural
 
@@ -23,7 +19,6 @@ __all__ = [
     "Fertility",
     "UnreadTexts",
     "fertility",
-    "letters_to_read",
     "reads",
     "scripts_read",
     "unread_warning",
@@ -43,19 +38,15 @@ SAMPLES = {  # a sentence in each script, as captions and titles have them
     "Kana": "あかいドレスのおんなのひととストライプのシャツをきたおとこのひと",
     "Hangul": "빨간 드레스를 입은 여자와 줄무늬 셔츠를 입은 남자가 작은 나무 집 앞에 있다",
 }
-LEAST_LETTERS = 4  # fewer tell no language; one of Han or Hangul counts twice
-LEAST_LATIN = 12  # of Latin letters, as names break into pieces in any language
+SPACE = "\u2581"  # SentencePiece's
 UNKNOWN = ("[UNK]", "<unk>")  # tokens for what a tokenizer doesn't know
-FEW = 0.2  # share of unknown tokens, and of letters, that tells little of a text
+FEW = 0.2  # share of unknown tokens that tells little of a text
 MOST_LONE = 0.85  # of the tokens: in languages that are read, 0.1 to 0.5 are single letters
 MOST_TOKENS = 0.75  # a letter: languages that are read have 0.2 to 0.6, others 0.9 to 3.3
 TIMES_OWN = 1.5  # of the tokens a letter that the tokenizer makes of English, if that is more
 PART_OF_WORD = 1.6  # letters of an alphabet, which a letter of Han or Hangul stands for
 TESTED = 1000  # texts that are looked at
 LEAST_SHARE = 0.01  # of the rows, which are worth a warning
-LEAST_LATIN_SHARE = 0.25  # of the texts in Latin letters: some have names that break into pieces
-WHOLE = regex.compile(r"[\p{Han}\p{Hangul}]")
-LATIN = regex.compile(r"\p{Latin}")
 
 
 class Fertility(NamedTuple):
@@ -64,30 +55,6 @@ class Fertility(NamedTuple):
     tokens: float  # a letter
     lone: float  # share of the tokens that are one letter or less of an alphabet
     unknown: float  # share of the tokens, or of the letters in them if that is more
-
-
-def letters_to_read(text: str) -> str:
-    """Return the words of a text whose tokens tell whether it is read: those in other letters than
-    Latin if there are some, no single letters; "" where too few are left.
-    """
-    words = [
-        word
-        for word in "".join(map(_letter_or_blank, text)).split()
-        if len(word) > 1 or WHOLE.match(word)
-    ]
-    others = [word for word in words if not LATIN.search(word)]
-    other_letters = _weight(others)
-    if other_letters >= max(LEAST_LETTERS, FEW * _weight(words)):
-        return " ".join(others)
-    return " ".join(words) if _weight(words) - other_letters >= LEAST_LATIN else ""
-
-
-def _weight(words: Iterable[str]) -> int:
-    return sum(len(word) + len(WHOLE.findall(word)) for word in words)
-
-
-def _letter_or_blank(char: str) -> str:
-    return char if unicodedata.category(char)[0] in "LM" else " "
 
 
 def fertility(
@@ -99,14 +66,17 @@ def fertility(
     tokens = [
         (letters[start:end].strip(), token in unknown_ids)
         for encoding in encodings
-        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+        for token, text, (start, end) in zip(
+            encoding.ids, encoding.tokens, encoding.offsets, strict=True
+        )
+        if text != SPACE
     ]
     parts = [part for part, _ in tokens if part]
     unknown = [part for part, is_unknown in tokens if part and is_unknown]
     of_alphabet = [
         part for part, is_unknown in tokens if part and not (is_unknown or WHOLE.search(part))
     ]
-    lone = sum(_count_letters(part) <= 1 for part in of_alphabet)
+    lone = sum(len(part) == 1 for part in of_alphabet)
     count = max(1, sum(map(len, letters.split())))
     whole = len(WHOLE.findall(letters))
     return Fertility(
@@ -114,11 +84,6 @@ def fertility(
         lone=lone / max(1, len(of_alphabet)),
         unknown=max(len(unknown) / max(1, len(parts)), sum(map(len, unknown)) / count),
     )
-
-
-def _count_letters(part: str) -> int:
-    """Count letters, their marks left out."""
-    return sum(unicodedata.category(char)[0] == "L" for char in part)
 
 
 def reads(text: Fertility, english: Fertility) -> bool:
@@ -151,8 +116,7 @@ class UnreadTexts:
         self._rows = 0
         self._foreign = 0  # rows
         self._seen: set[str] = set()
-        self._tested: Counter[str] = Counter()  # texts by their script
-        self._unread: Counter[str] = Counter()
+        self._share = UnreadShare()
 
     def add(self, text: str) -> None:
         """Count a row."""
@@ -163,21 +127,14 @@ class UnreadTexts:
         if len(self._seen) == TESTED or text in self._seen:
             return
         self._seen.add(text)
-        try:
-            is_read = self._reader.knows(text)
-        except InputError:  # the row has no score, and its status says why
-            return
-        script = main_script(text) or ""
-        self._tested[script] += 1
-        self._unread[script] += not is_read
+        with suppress(InputError):  # the row has no score, and its status says why
+            self._share.add(text, self._reader.knows(text))
 
     def warning(self) -> str | None:
         """Return what to say of texts that are not read; None where there are hardly any."""
-        unread = Counter(self._unread)
-        if unread["latin"] < LEAST_LATIN_SHARE * self._tested["latin"]:
-            del unread["latin"]
+        unread = self._share.unread()
         count = unread.total()
-        if not count or count / self._tested.total() * self._foreign < LEAST_SHARE * self._rows:
+        if not count or count / self._share.total * self._foreign < LEAST_SHARE * self._rows:
             return None
         texts = plural(count, "text")
         if len(self._seen) == TESTED:

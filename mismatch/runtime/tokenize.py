@@ -17,16 +17,10 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from mismatch.data.audit.writing_systems import letters_to_read
 from mismatch.errors import CheckpointError, InputError, is_panic
 from mismatch.runtime.bisection import run_bisected
-from mismatch.runtime.languages import (
-    ENGLISH,
-    UNKNOWN,
-    Fertility,
-    fertility,
-    letters_to_read,
-    reads,
-)
+from mismatch.runtime.languages import ENGLISH, UNKNOWN, Fertility, fertility, reads
 from mismatch.runtime.tokenizer_file import check_tokenizer_file, unknown_token
 from mismatch.specs import TextSpec
 
