@@ -230,7 +230,7 @@ class Predictor:
             rows, image_base_path=image_base_path, outside_images=outside_images, live=False
         )
         predictions = list(scored)
-        unread = unread_warning(self.pipeline.tokenizer, (one.text for one in predictions))
+        unread = unread_warning(self.pipeline.tokenizer, (row.text for row in predictions))
         for warning in filter(None, (use.warning(), unread)):
             logger.warning(warning)
         return table_like(frame, predictions)

