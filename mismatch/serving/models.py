@@ -27,6 +27,7 @@ from mismatch.errors import InputError
 from mismatch.evaluation.drift import Drift
 from mismatch.runtime.explain import explain
 from mismatch.runtime.explanation import Explanation
+from mismatch.runtime.languages import scripts_read
 from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, EmbeddingMemo, Pair
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
@@ -251,21 +252,20 @@ class Served:
     def facts(self) -> ModelFacts:
         """Return the facts for /v1/model."""
         engine = self.predictor.engine
-        # a bundle has a manifest, a checkpoint its meta
-        manifest = getattr(engine, "manifest", None)
-        meta = getattr(engine, "meta", None)
+        manifest = getattr(engine, "manifest", None)  # a bundle's; a checkpoint has its meta
         written = {} if manifest is None else {"written_by": manifest.mismatch_version}
         return ModelFacts(
             name=self.name,
             model_id=self.model_id,
             engine=engine.describe(),
-            backbone=dict(getattr(manifest or meta, "backbone", {})),
+            backbone=dict(getattr(manifest or getattr(engine, "meta", None), "backbone", {})),
             versions={"mismatch": mismatch.__version__} | written,
             files=dict(getattr(manifest, "files", {})),
             threshold=self.predictor.threshold,
             score=self.predictor.score.to_dict(),
             image_size=engine.image_spec.size,
             context_length=engine.text_spec.context_length,
+            scripts=scripts_read(self.predictor.pipeline.tokenizer),
             limits=Limits(**{name: getattr(self._settings, name) for name in Limits.model_fields}),
         )
 

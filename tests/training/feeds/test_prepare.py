@@ -25,6 +25,7 @@ from mismatch.errors import (
 from mismatch.runtime import long_text as chunks
 from mismatch.runtime import tokenize
 from mismatch.runtime.predictor import Predictor
+from mismatch.training.callbacks import Callback, TrainWarning, heard_by
 from mismatch.training.checkpoint import load_detector, save_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.distributed.processes import Processes
@@ -238,6 +239,40 @@ def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
     assert (cut.texts, cut.text_of.tolist()) == (train.texts, train.text_of.tolist())
     for text, first, last in zip(cut.texts, cut.starts, cut.starts[1:], strict=False):
         assert " ".join(cut.pieces[i] for i in cut.piece_of[first:last]).split() == text.split()
+
+
+@pytest.mark.parametrize(
+    ("texts", "warned"),
+    [
+        (["قميص أحمر للرجال", "красная хлопковая рубашка"], True),
+        (["一件红色的衬衫", "赤いドレスの女性"], True),
+        (["une chemise rouge d'été", "ein Kleid für große Mädchen"], False),
+    ],
+)
+def test_texts_in_a_language_that_the_backbone_cannot_read_are_warned_of_once(
+    tiny_checkpoints: dict[str, Path],
+    write_rows: WriteRows,
+    tmp_path: Path,
+    texts: list[str],
+    warned: bool,
+) -> None:
+    heard = list[TrainWarning]()
+
+    class Listener(Callback):
+        def on_warning(self, warning: TrainWarning) -> None:
+            heard.append(warning)
+
+    rows = [("a.png", text, number % 2) for number, text in enumerate(texts)]
+    config = TrainConfig(
+        train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *rows])),
+        val_fraction=0.0,
+        model_name=str(tiny_checkpoints["openclip"]),
+    )
+    train, _ = load_sets(config)
+    with heard_by([Listener()]):
+        cut_long_texts(load_start(config), [train, train])
+    assert [warning.kind for warning in heard] == ["language"] * warned
+    assert all("2 texts" in warning.message for warning in heard)
 
 
 @pytest.mark.parametrize("long_text", ["truncate", "chunk"])
