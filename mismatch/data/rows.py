@@ -67,8 +67,8 @@ class Reading:
     needed: tuple[str, ...]  # some of COLUMNS
     fault: Fault
     aliases: bool = False  # whether usual names stand for needed ones: file, title
-    # whether the first byte that is not UTF-8 is a fault where it is met; else it has been said
-    # before
+    # whether the first byte that is not in the encoding is a fault; else it is a problem of its row,
+    # unless the whole file is in another encoding
     strict: bool = True
 
     def names(self, header: list[str]) -> list[str] | None:
@@ -109,10 +109,7 @@ class Reading:
         text = columns.get("text", "")
         label = None
         if "label" in present:
-            written = columns.get("label", "")
-            label = self.columns.labels.get(written)
-            if label is None:
-                label = self.columns.labels.get(written.strip().lower())
+            label = self.columns.label_of(columns.get("label", ""))
         only_label = False
         bad_label = label is None and "label" in present
         if bad_label or not (image_path.strip() and text.strip()):
@@ -137,7 +134,9 @@ class Reading:
             self.columns.label_map
             and (
                 label := (
-                    row.label if "label" in self.needed else self.columns.labels.get(_said(row))
+                    row.label
+                    if "label" in self.needed
+                    else self.columns.label_of(row.columns.get("label", ""))
                 )
             )
             is not None
@@ -201,10 +200,6 @@ def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:NAMES_SHOWN]))
     more = len(names) - NAMES_SHOWN
     return f"{shown} and {more:,} more" if more > 0 else shown
-
-
-def _said(row: Row) -> str:
-    return row.columns.get("label", "").strip().lower()
 
 
 def _renamed(header: list[str]) -> list[str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.data.readers.arrow_values import EMBEDDED, ArrowValues, is_compressed, is_readable
-from mismatch.data.readers.csv import open_rows
 from mismatch.data.readers.dataset_folder import dataset_files
 from mismatch.data.readers.parquet_footer import read_chunks
 from mismatch.data.readers.parquet_pages import (
@@ -22,6 +21,7 @@ from mismatch.data.readers.parquet_pages import (
     PageError,
     rows_at_a_time,
 )
+from mismatch.data.readers.text_files import START, content_problem, open_rows
 from mismatch.data.rows import MAX_FIELD, Reading, Row, is_too_long
 from mismatch.errors import InputError, MachineError, MissingExtraError
 from mismatch.io.remote import READ, Remote
@@ -165,7 +165,10 @@ class _Source:
             raise self._damaged(error) from error
 
     def _file(self) -> Path | Remote:
-        open_rows(self.path).close()
+        with open_rows(self.path) as file:
+            start = file.read(START)
+        if not start.startswith(b"PAR1") and (problem := content_problem(start)):
+            raise InputError(f"{self.path} is no Parquet file but {problem}")
         return self.path
 
     def _schema(self) -> Any:
