@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Sequence
 from encodings.aliases import aliases
 from typing import IO
 
@@ -16,12 +15,38 @@ __all__ = ["Utf8Bytes", "check_encoding", "codec_name", "guess_encoding", "is_ut
 BLOCK = 2**16  # characters that are converted at a time
 ASCII = "image_path,text\n"  # what every encoding of a table can say
 WRONG = "wrong-bytes"  # name of the error handler below
-# those that programs for spreadsheets and databases write, of each script the usual ones
-GUESSED: Sequence[str] = (
-    *("gb18030", "big5hkscs", "cp932", "euc_jp", "cp949"),
-    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258"),
-    *("cp874", "koi8_r", "mac_roman"),
-)
+# encodings that programs for spreadsheets and databases write → the letters beyond ASCII that their
+# languages use most; where two say as much, the first one is meant
+RUSSIAN = "оеаинтсрвлкмдпуяы"
+WESTERN = "éàèêâîôûùëïçœäöüßáíóúñãõåøæòì"
+LETTERS = {
+    "cp1252": WESTERN,
+    "cp1254": "çğıöşüâîûi̇",
+    "cp1250": "ąćęłńóśźżáčďéěíňřšťúůýžőűöüäăâîôşţëç",
+    "cp1257": "āčēģīķļņšūžąęėįųäöõüåæøó",
+    "cp1251": RUSSIAN,
+    "koi8_r": RUSSIAN,
+    "cp1253": "αειοςστνηρκπλάέίό",
+    "cp1255": "יולתהרמאבשנקם",
+    "cp1256": "اليمنتربةدسوعقحأ",
+    "cp874": "กานรอเงมลยวสตทดคบปพหขแสะำัิีึืุู็่้์",
+    "mac_roman": WESTERN,
+}
+# the same of encodings with two bytes a character → first bytes of their common ones, the least
+# second byte, and the first bytes of signs, which tell nothing
+PAIRS = {
+    "cp949": ((0xB0, 0xC8), 0xA1, (0xA1, 0xAC)),
+    "gb18030": ((0xB0, 0xD7), 0xA1, (0xA1, 0xA3)),
+    "big5hkscs": ((0xA4, 0xC6), 0x40, (0xA1, 0xA3)),
+    "euc_jp": ((0xA4, 0xCF), 0xA1, (0xA1, 0xA3)),
+    "cp932": ((0x82, 0x97), 0x40, (0x81, 0x81)),
+}
+LATIN = ("cp1252", "cp1254", "cp1250", "cp1257", "mac_roman")
+GUESSED = (*LETTERS, *PAIRS)
+SIGNS = {*"“”‘’„‚«»–—…•·°€£©®™×½¼²¡\xa0\u200e\u200f،؛؟"}
+IN_CAPITALS = 0.75  # weight of a letter in a word of capitals, which are rarer
+FEW = 3  # bytes beyond ASCII; fewer don't tell scripts apart
+MIN_SHARE = 0.5  # of common letters; below it a guess is none
 
 
 def check_encoding(name: object) -> None:
@@ -116,5 +141,46 @@ def guess_encoding(sample: bytes) -> str | None:
     """Return which encoding lines that are not UTF-8 are probably in; None where nothing fits."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample, cp_isolation=list(GUESSED), preemptive_behaviour=False).best()
-    return None if best is None else str(best.encoding)
+    matches = from_bytes(sample, cp_isolation=list(GUESSED), preemptive_behaviour=False)
+    names = {name for match in matches for name in match.could_be_from_charset}
+    if sum(byte > 0x7F for byte in sample) < FEW:
+        names &= {*LATIN}  # an accent in a word, if anything
+    shares = {name: _common_share(sample, name) for name in GUESSED if name in names}
+    best = max(shares, key=lambda name: shares[name], default=None)
+    return best if best is not None and shares[best] >= MIN_SHARE else None
+
+
+def _common_share(sample: bytes, encoding: str) -> float:
+    """Return which share of the letters beyond ASCII are common ones of an encoding, 0..1."""
+    text = sample.decode(encoding, "replace")
+    weigh = _letters if encoding in LETTERS else _pairs
+    weights = weigh(text, encoding)
+    return sum(weights) / max(1, len(weights))
+
+
+def _letters(text: str, encoding: str) -> list[float]:
+    """Return 1 for each letter beyond ASCII that is common, else 0; less for a capital in a word, and
+    where Latin letters stand next to each other, or other ones next to those of ASCII.
+    """
+    weights = []
+    for before, letter in zip(" " + text, text, strict=False):
+        if letter.isascii() or letter in SIGNS:
+            continue
+        weight = 1.0
+        if letter.isupper() and before.isalpha():
+            weight = IN_CAPITALS if before.isupper() else 0.0
+        if before.isalpha() and before.isascii() != (encoding in LATIN):
+            weight /= 2
+        weights.append(weight if letter.lower() in LETTERS[encoding] else 0.0)
+    return weights
+
+
+def _pairs(text: str, encoding: str) -> list[float]:
+    """Return 1 for each character beyond ASCII, but signs, that is common, else 0."""
+    (low, high), least, (first_sign, last_sign) = PAIRS[encoding]
+    codes = [letter.encode(encoding, "replace") for letter in text if not letter.isascii()]
+    return [
+        float(len(code) == 2 and low <= code[0] <= high and code[1] >= least)
+        for code in codes
+        if not first_sign <= code[0] <= last_sign
+    ]

@@ -7,11 +7,12 @@ from __future__ import annotations
 import json
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mismatch.data.columns import ALIASES, COLUMNS, OPTIONS, SEPARATOR, Columns, folded, parse_label
@@ -35,6 +36,7 @@ MAX_COLUMNS = 4_096
 # columns of a file that `predict` has written
 PREDICTED = {"similarity_score", "threshold", "is_match", "prediction"}
 NAMES_SHOWN = 20  # columns in one message
+EMPTY: Mapping[str, str] = MappingProxyType({})
 Fault = Callable[[int, str], None]  # is given a line and what is wrong with the file there
 
 
@@ -86,9 +88,22 @@ class Reading:
         names = self.columns.named(header)
         return _renamed(names) if self.aliases else names
 
-    def present(self, header: list[str], names: list[str]) -> tuple[str, ...]:
-        """Return those of the needed columns that are there; the others are a fault."""
-        if missing := [name for name in self.needed if name not in names]:
+    def present(
+        self, header: list[str], names: list[str], unreadable: Mapping[str, str] = EMPTY
+    ) -> tuple[str, ...]:
+        """Return those of the needed columns that are there; the others are a fault. `unreadable`:
+        columns that are left out → what they hold.
+        """
+        missing = [name for name in self.needed if name not in names]
+        for column in map(self.columns.asked, missing):
+            if column in unreadable:
+                self.fault(
+                    1,
+                    f"column {column!r} holds values of the type {unreadable[column]}, which are no"
+                    " texts; write it as strings",
+                )
+        missing = [name for name in missing if self.columns.asked(name) not in unreadable]
+        if missing:
             asked = [self.columns.asked(name) for name in missing]
             words = ", ".join(
                 repr(column) if column == name else f"{column!r} (`{OPTIONS[name]}`)"

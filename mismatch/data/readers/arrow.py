@@ -58,9 +58,9 @@ def import_pyarrow(what: str) -> tuple[Any, Any]:
 
 def arrow_header(reading: Reading) -> list[str]:
     """Return the columns as rows have them; those that hold bytes are left out."""
-    header = _Source(reading).kept
-    names = reading.names(header) or []
-    reading.present(header, names)
+    source = _Source(reading)
+    names = reading.names(source.kept) or []
+    reading.present(source.kept, names, source.unreadable)
     return names
 
 
@@ -70,7 +70,7 @@ def arrow_rows(reading: Reading) -> Iterator[Row]:
     names = reading.names(source.kept)
     if names is None:
         return
-    present = reading.present(source.kept, names)
+    present = reading.present(source.kept, names, source.unreadable)
     for before, batch in source.batches():
         for within, lists, problems in source.texts(batch):
             first = before + within + 1
@@ -126,6 +126,9 @@ class _Source:
             for field in schema
             if field.name == reading.columns.image or is_readable(self.pa, field.type)
         ]
+        self.unreadable = {
+            field.name: str(field.type) for field in schema if field.name not in self.kept
+        }
         self._values = ArrowValues(
             self.pa, reading.columns, self.kept, _class_names(schema.metadata or {})
         )
