@@ -1,4 +1,4 @@
-"""The encoding of files of text: UTF-8, or the one that a user names. A guess is only ever shown."""
+"""The encoding of files of text: UTF-8, or the one that a user names; a guess is only ever shown."""
 
 from __future__ import annotations
 
@@ -159,8 +159,8 @@ def _common_share(sample: bytes, encoding: str) -> float:
 
 
 def _letters(text: str, encoding: str) -> list[float]:
-    """Return 1 for each letter beyond ASCII that is common, else 0; less for a capital in a word, and
-    where Latin letters stand next to each other, or other ones next to those of ASCII.
+    """Return 1 for each letter beyond ASCII that is common, else 0; less for a capital in a word,
+    and where Latin letters stand next to each other, or other ones next to those of ASCII.
     """
     weights = []
     for before, letter in zip(" " + text, text, strict=False):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from mismatch.data.columns import ALIASES, COLUMNS, LABELS, Columns, parse_label, resolve_image
-from mismatch.data.readers.arrow import arrow_header, arrow_rows
 from mismatch.data.encoding import codec_name, is_utf8
+from mismatch.data.readers.arrow import arrow_header, arrow_rows
 from mismatch.data.readers.csv import csv_header, csv_rows
 from mismatch.data.readers.dataset_folder import STATE, dataset_files
 from mismatch.data.readers.json import json_header, json_rows

@@ -69,8 +69,8 @@ class Reading:
     needed: tuple[str, ...]  # some of COLUMNS
     fault: Fault
     aliases: bool = False  # whether usual names stand for needed ones: file, title
-    # whether the first byte that is not in the encoding is a fault; else it is a problem of its row,
-    # unless the whole file is in another encoding
+    # whether the first byte that is not in the encoding is a fault; else it is a problem of its
+    # row, unless the whole file is in another encoding
     strict: bool = True
 
     def names(self, header: list[str]) -> list[str] | None:

@@ -123,7 +123,8 @@ def test_other_columns_are_kept_as_written(save: Any) -> None:
     ("record", "words"),
     [
         (b"a.jpg,red,yes", "label 'yes' is neither 0 nor 1"),
-        (b"a.jpg,red,1.0", "label '1.0' is neither 0 nor 1"),
+        (b"a.jpg,red,1.5", "label '1.5' is neither 0 nor 1"),
+        (b"a.jpg,red,10", "label '10' is neither 0 nor 1"),
         (b"a.jpg,red,2", "label '2' is neither"),
         (b"a.jpg,red,-1", "label '-1' is neither"),
         (b"a.jpg,red,True", "label 'True' is neither"),
@@ -322,7 +323,10 @@ def test_load_pairs_refuses_a_file_without_rows(save: Any) -> None:
         load_pairs(save(HEAD))
 
 
-@pytest.mark.parametrize(("value", "label"), [("0", 0), ("1", 1), (" 1 ", 1)])
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [("0", 0), ("1", 1), (" 1 ", 1), ("1.0", 1), ("0.0", 0), ("1,0", 1), (" 0.000 ", 0)],
+)
 def test_parse_label(value: str, label: int) -> None:
     assert parse_label(value) == label
 
@@ -350,7 +354,20 @@ def test_resolve_image(base: str | Path, image: str, expected: str) -> None:
             [1],
             [(2, None), (3, "label '2' is neither 0 nor 1 (1 = the text describes the image)")],
         ),
-        (HEAD + b"a.jpg,\xe9,1\nb.jpg,\xff\xe9,0\n", [2, 3], [(2, None), (3, None)]),
+        (
+            HEAD + b"a.jpg,caf\xe9,1\nb.jpg,red,0\n",
+            [],
+            [
+                (
+                    2,
+                    (
+                        "byte 0xe9 is not UTF-8; save the file as UTF-8, or pass"
+                        " `encoding='cp1252'`, in which it says 'café'"
+                    ),
+                ),
+                (3, None),
+            ],
+        ),
         (HEAD + b'a.jpg,"a "b" c",1\nb.jpg,red,0\n', [2], [(3, None)]),
         (HEAD + b'a.jpg,red,1\nb.jpg,"red,0\n', [3], [(2, None)]),
         ("image_path,text,label\na.jpg,red,1\n".encode("utf-16"), [1], []),

@@ -202,9 +202,7 @@ def _row(
     return reading.row(record.line, columns, present)
 
 
-def _rows_in_quotes(
-    record: _Record, names: list[str], columns: Columns, delimiter: str
-) -> int:
+def _rows_in_quotes(record: _Record, names: list[str], columns: Columns, delimiter: str) -> int:
     """Return how many lines of a record are rows by themselves, where a text that opens with a
     quote has taken in what follows, up to the next quote at a text's end; 0 where only one is.
 

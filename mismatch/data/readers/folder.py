@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mismatch.data.confined import ConfinedFolder
 from mismatch.data.columns import Columns
+from mismatch.data.confined import ConfinedFolder
 from mismatch.data.encoding import codec_name, is_utf8
 from mismatch.data.pairs import ALIASES, Row, open_text, read_header, read_rows
 from mismatch.data.readers.text_files import decoded, encoding_problem, file_problem
@@ -23,12 +23,13 @@ __all__ = ["IMAGE_SUFFIXES", "TitledImages"]
 
 # of pictures, also of such as Pillow can't read here: the row's status says so then
 IMAGE_SUFFIXES = frozenset(
-    f".{kind}"
-    for kind in (
-        "apng avif avifs bmp cr2 cr3 dib dng emf eps gif heic heics heif hif icns ico j2c j2k jfif"
-        " jp2 jpc jpe jpeg jpf jpg jpx jxl nef orf pbm pcx pgm png pnm ppm psd raf rw2 svg tga tif"
-        " tiff webp wmf xbm xpm"
-    ).split()
+    {
+        *(".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".ico", ".icns", ".pcx", ".psd"),
+        *(".heic", ".heics", ".heif", ".hif", ".jxl", ".svg", ".tga", ".eps", ".emf", ".wmf"),
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+        *(".pbm", ".pgm", ".ppm", ".pnm", ".png", ".tif", ".tiff", ".webp", ".xbm", ".xpm"),
+        *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),  # of cameras
+    }
 )
 TEXT_SUFFIX = ".txt"
 HEADER = ("image_path", "text")
@@ -141,8 +142,7 @@ class TitledImages:
             (
                 name
                 for name in _files_below(self.folder)
-                if _is_image(name)
-                or not (_is_text(name) or _is_same(self.folder / name, titles))
+                if _is_image(name) or not (_is_text(name) or _is_same(self.folder / name, titles))
             ),
             True,
         )

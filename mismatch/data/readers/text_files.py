@@ -1,5 +1,5 @@
-"""Files of text that rows are read from: opened in their encoding, and known for what they are where
-they hold no text.
+"""Files of text that rows are read from: opened in their encoding, and named for what they are
+where they hold no text.
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ def decoded(
     return io.TextIOWrapper(data, encoding="utf-8-sig", errors=errors, newline="")
 
 
-def _converted(
-    file: io.BufferedReader, encoding: str | None, name: object
-) -> io.BufferedReader:
+def _converted(file: io.BufferedReader, encoding: str | None, name: object) -> io.BufferedReader:
     if encoding is None or is_utf8(encoding):
         return file
     return io.BufferedReader(Utf8Bytes(file, encoding, name))
