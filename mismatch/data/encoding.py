@@ -1,4 +1,4 @@
-"""The encoding of files of text: UTF-8, or the one that a user names; a guess is only ever shown."""
+"""The encoding of files of text: UTF-8, or the one that a user names. Guesses are only shown."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ GUESSED = (*LETTERS, *PAIRS)
 SIGNS = {*"“”‘’„‚«»–—…•·°€£©®™×½¼²¡\xa0\u200e\u200f،؛؟"}
 IN_CAPITALS = 0.75  # weight of a letter in a word of capitals, which are rarer
 FEW = 3  # bytes beyond ASCII; fewer don't tell scripts apart
+MAX_CHAOS = 0.5  # that charset_normalizer sees in a text; short ones and tabs look worse
 MIN_SHARE = 0.5  # of common letters; below it a guess is none
 
 
@@ -56,7 +57,7 @@ def check_encoding(name: object) -> None:
             return
     except (LookupError, ValueError):  # not known; not one of text, or not able to say that
         pass
-    hint = did_you_mean(name, aliases) if isinstance(name, str) else ""
+    hint = did_you_mean(name, {*aliases, *aliases.values()}) if isinstance(name, str) else ""
     raise InputError(
         f"`encoding` is {name!r}; the name of an encoding such as 'gb18030', 'shift_jis',"
         f" 'cp1252' or 'utf-16' is needed{hint}"
@@ -141,7 +142,9 @@ def guess_encoding(sample: bytes) -> str | None:
     """Return which encoding lines that are not UTF-8 are probably in; None where nothing fits."""
     from charset_normalizer import from_bytes
 
-    matches = from_bytes(sample, cp_isolation=list(GUESSED), preemptive_behaviour=False)
+    matches = from_bytes(
+        sample, cp_isolation=list(GUESSED), preemptive_behaviour=False, threshold=MAX_CHAOS
+    )
     names = {name for match in matches for name in match.could_be_from_charset}
     if sum(byte > 0x7F for byte in sample) < FEW:
         names &= {*LATIN}  # an accent in a word, if anything

@@ -119,7 +119,7 @@ def test_the_rest_is_counted_beyond_max_problems(run: Any, write_rows: Any) -> N
             "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image); the"
             " label map yes/no reads it"
         ),
-        "train.csv:4: label '1.0' is neither 0 nor 1 (1 = the text describes the image)",
+        "train.csv:4: label '1.5' is neither 0 nor 1 (1 = the text describes the image)",
         "train.csv: … and 5 more",
     ]
 

@@ -108,7 +108,7 @@ def test_names_of_one_encoding_are_one() -> None:
 @pytest.mark.parametrize("encoding", ["gbk", "utf-16", "utf-16-le", "cp932"])
 @pytest.mark.parametrize("size", [1, 7, 70_000])
 def test_a_file_is_read_as_utf8_and_again(encoding: str, size: int) -> None:
-    text = "image_path,text\r\n" + "a.jpg,红色\n" * 20_000
+    text = "image_path,text\r\n" + "a.jpg,赤色\n" * 20_000
     file = io.BufferedReader(Utf8Bytes(io.BytesIO(text.encode(encoding)), encoding, "a.csv"), size)
     assert file.read() == text.encode()
     file.seek(0)

@@ -354,16 +354,14 @@ def test_resolve_image(base: str | Path, image: str, expected: str) -> None:
             [1],
             [(2, None), (3, "label '2' is neither 0 nor 1 (1 = the text describes the image)")],
         ),
+        (HEAD + b"a.jpg,red,1\nb.jpg,caf\xe9,0\n", [3], []),
         (
-            HEAD + b"a.jpg,caf\xe9,1\nb.jpg,red,0\n",
+            HEAD + b"a.jpg,\xff,1\nb.jpg,red,0\n",
             [],
             [
                 (
                     2,
-                    (
-                        "byte 0xe9 is not UTF-8; save the file as UTF-8, or pass"
-                        " `encoding='cp1252'`, in which it says 'café'"
-                    ),
+                    "byte 0xff is not UTF-8; save the file as UTF-8, or pass its `encoding`",
                 ),
                 (3, None),
             ],
@@ -374,7 +372,17 @@ def test_resolve_image(base: str | Path, image: str, expected: str) -> None:
         (b"text,text\na,b\n", [1], []),
         (b"", [1], []),
     ],
-    ids=["no label", "no text", "latin-1", "lone quote", "open quote", "utf-16", "twice", "empty"],
+    ids=[
+        "no label",
+        "no text",
+        "latin-1",
+        "a byte",
+        "lone quote",
+        "open quote",
+        "utf-16",
+        "twice",
+        "empty",
+    ],
 )
 def test_scan_rows_goes_on_after_a_fault(
     save: Any, content: bytes, faults: list[int], rows: list[tuple[int, str | None]]

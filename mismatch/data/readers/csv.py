@@ -113,6 +113,9 @@ class _TooLongError(csv.Error):
     """A record is over the bounds; what is left of its line has been passed over."""
 
 
+UNREADABLE = (UnicodeDecodeError, _TooLongError)
+
+
 class _Lines:
     """The lines of a file, for csv, with those of the record that is being read."""
 
@@ -264,7 +267,7 @@ def _records(lines: _Lines, reading: Reading) -> Iterator[_Record]:
         except StopIteration:
             return
         except (UnicodeDecodeError, csv.Error) as error:
-            fields = _unquoted(lines) if isinstance(error, csv.Error) else []
+            fields = [] if isinstance(error, UNREADABLE) else _unquoted(lines)
             if not fields:
                 reading.fault(*_fault_of(error, reading, start, lines))
         # a blank line has no fields, and a spreadsheet's empty row only empty ones

@@ -14,7 +14,7 @@ from mismatch.data.columns import Columns
 from mismatch.data.confined import ConfinedFolder
 from mismatch.data.encoding import codec_name, is_utf8
 from mismatch.data.pairs import ALIASES, Row, open_text, read_header, read_rows
-from mismatch.data.readers.text_files import decoded, encoding_problem, file_problem
+from mismatch.data.readers.text_files import decoded, encoding_problem
 from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError
 from mismatch.io.atomic import sha256_file
@@ -278,11 +278,7 @@ def _printable(name: str) -> str:
 
 
 def _is_tabbed(titles: Path, encoding: str | None) -> bool:
-    """Return whether the first line has a tab, and no comma before it; InputError where the file is
-    none of text.
-    """
-    if problem := file_problem(titles, encoding):
-        raise InputError(f"{titles}: {problem}")
+    """Return whether the first line has a tab, and no comma before it."""
     with open_text(titles, "replace", encoding) as file:
         return "\t" in file.readline(MAX_FIELD).partition(",")[0]
 

@@ -157,7 +157,11 @@ def _keys(file: IO[bytes], reading: Reading) -> list[str]:
             reading.fault(wrong.line, wrong.message())
             return []
     if not header:
-        line = damaged[0] if damaged else _Line(1, b"", None, "there is no object with keys here")
+        line = (
+            damaged[0]
+            if damaged
+            else _Line(1, b"", None, "there is no object with keys in this file")
+        )
         reading.fault(
             line.number,
             f"{line.damage}; one object a line with the keys"

@@ -46,7 +46,6 @@ HEADER = 64  # bytes in which a header has no NUL
 SAMPLE = 2**15  # bytes of lines by which an encoding is guessed
 # how many more lines must be UTF-8, beyond ASCII, than are not, for a file to be called that
 MANY = 1_000
-FEW = 4  # bytes; fewer say nothing of a whole file
 SHOWN = 24  # characters that an error quotes
 PACKED = {
     "gzip": ((b"\x1f\x8b",), "gunzip"),
@@ -210,10 +209,9 @@ def look_at_bytes(path: str | Path | Remote, encoding: str | None = None) -> Not
         return None
     if not is_utf8(encoding):
         return NotUtf8(*first, encoding, whole=False)
-    count = len(re.findall(rb"[\x80-\xff]", sample))
     guess = guess_encoding(sample)
     quote = "" if guess is None else _quote(sample.decode(guess, "replace"))
-    return NotUtf8(*first, encoding, lead > 0 and count >= FEW, guess, quote)
+    return NotUtf8(*first, encoding, lead > 0 and guess is not None, guess, quote)
 
 
 def encoding_problem(path: str | Path | Remote, encoding: str | None) -> tuple[int, str]:
