@@ -180,10 +180,10 @@ def _letters(text: str, encoding: str) -> list[float]:
 
 def _pairs(text: str, encoding: str) -> list[float]:
     """Return 1 for each character beyond ASCII, but signs, that is common, else 0."""
-    (low, high), least, (first_sign, last_sign) = PAIRS[encoding]
+    (low, high), lowest_second, (first_sign, last_sign) = PAIRS[encoding]
     codes = [letter.encode(encoding, "replace") for letter in text if not letter.isascii()]
     return [
-        float(len(code) == 2 and low <= code[0] <= high and code[1] >= least)
+        float(len(code) == 2 and low <= code[0] <= high and code[1] >= lowest_second)
         for code in codes
         if not first_sign <= code[0] <= last_sign
     ]

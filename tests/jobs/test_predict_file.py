@@ -156,7 +156,7 @@ def test_rows_in_another_encoding_give_the_same_bytes(
 ) -> None:
     names = [row["image_path"] for row in ROWS]
     rows = [
-        dict(zip(("image_path", "text"), pair, strict=True))
+        dict(zip(("image_path", "text"), map(str, pair), strict=True))
         for pair in zip(names, TITLES, strict=True)
     ]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -165,10 +165,10 @@ class _Lines:
 def _wrong_row(record: _Record, wrong: NotUtf8) -> Row | None:
     """Return a row of which nothing is taken, where it has bytes that are not in the encoding."""
     text = "".join(record.lines)
-    found = None if text.isascii() else ESCAPED.search(text)
-    if found is None:
+    wrong_byte = None if text.isascii() else ESCAPED.search(text)
+    if wrong_byte is None:
         return None
-    problem = wrong.message_of(ord(found[0]) - 0xDC00)
+    problem = wrong.message_of(ord(wrong_byte[0]) - 0xDC00)
     return Row(record.line, "", "", None, {}, problem, intact=False)
 
 

@@ -186,10 +186,10 @@ class TitledImages:
         if not images:
             text = _printable(texts[0])
             self._imageless.add(text)
-            why = f"there is no image next to {text}"
+            missing = f"there is no image next to {text}"
             if others:
-                why += f", but {_printable(others[0])}, whose suffix is of no image"
-            yield _row(stem, title, why)
+                missing += f", but {_printable(others[0])}, whose suffix is of no image"
+            yield _row(stem, title, missing)
         for name in images:
             is_utf8_name = name == _printable(name)
             why = problem if is_utf8_name else "the image's name is not UTF-8; rename the file"
@@ -315,5 +315,5 @@ def _tabbed_rows(titles: Path, encoding: str | None) -> Iterator[Row]:
                     problem = _line_problem(line, tab, title)
                     yield _row(name, title.strip(), problem, number)
         except UnicodeDecodeError as error:
-            line, problem = encoding_problem(titles, encoding)
-            raise InputError(f"{titles}:{line}: {problem}") from error
+            number, why = encoding_problem(titles, encoding)
+            raise InputError(f"{titles}:{number}: {why}") from error
