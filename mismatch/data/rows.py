@@ -231,6 +231,8 @@ def _renamed(header: list[str]) -> list[str]:
 
 
 def _hint(header: list[str], missing: list[str], columns: Columns) -> str:
+    if header[:1] and header[0].startswith("{"):
+        return "; these are JSON lines: name the file .jsonl"
     marks = [mark for mark in ";\t|," if len(header) == 1 and mark in header[0]]
     if marks:
         cure = "save the file with commas"

@@ -176,6 +176,7 @@ def test_labels_are_not_looked_at_where_none_is_wanted(save: Any) -> None:
                 " rename 'caption' to 'text' and 'Label' to 'label'"
             ),
         ),
+        (b'{"image_path": "a.jpg", "text": "b"}\n', "name the file .jsonl"),
         (b"imagepath,text,label\n", "rename 'imagepath' to 'image_path'"),
         (b"Image Path,text,label\n", "rename 'Image Path' to 'image_path'"),
         (b"image_path;text;label\na.jpg;red;1\n", "separated by ';'"),
@@ -211,6 +212,7 @@ def test_labels_are_not_looked_at_where_none_is_wanted(save: Any) -> None:
             "blank",
             "no label",
             "caption",
+            "json",
             "typo",
             "case",
             "semicolon",
