@@ -175,13 +175,13 @@ def _wrong_row(record: _Record, wrong: NotUtf8) -> Row | None:
 def _row(
     record: _Record, names: list[str], present: Sequence[str], reading: Reading, delimiter: str
 ) -> Row:
-    extra = record.fields[len(names) :]
-    if extra and not any(map(str.strip, extra)):  # empty cells of a spreadsheet
+    if len(record.fields) > len(names) and not any(map(str.strip, record.fields[len(names) :])):
+        # empty cells of a spreadsheet
         record = record._replace(fields=record.fields[: len(names)])
     columns = dict(zip(names, record.fields, strict=False))
     image_path = columns.get("image_path", "")
     text = columns.get("text", "")
-    label = reading.columns.label_of(columns.get("label", "")) if "label" in present else None
+    label = reading.columns.labels.get(columns.get("label", "")) if "label" in present else None
     whole = len(record.fields) == len(names) and "\0" not in "".join(record.fields)
     if (
         whole
@@ -271,14 +271,18 @@ def _records(lines: _Lines, reading: Reading) -> Iterator[_Record]:
             if not fields:
                 reading.fault(*_fault_of(error, reading, start, lines))
         # a blank line has no fields, and a spreadsheet's empty row only empty ones
-        if len(fields) == 1 or any(map(str.strip, fields)):
+        if fields and (fields[0].strip() or len(fields) == 1 or any(map(str.strip, fields))):
             yield _Record(start, fields, lines.taken)
 
 
 def _blanks_kept(fields: list[str], lines: _Lines) -> list[str]:
     """Return a record's values with the blanks before them, where none stands before quotes."""
     behind = lines.delimiter + " "
-    if not any(behind in line for line in lines.taken) and not lines.taken[0].startswith(" "):
+    text = "".join(lines.taken)
+    count = text.count(behind)
+    if count:  # which may all stand in quotes
+        count -= sum([field.count(behind) for field in fields])
+    if not count and text[0] != " ":
         return fields
     plain = _plain(lines)
     return fields if plain is None or any(map(_before_quote, plain)) else plain
