@@ -4,6 +4,7 @@ where they hold no text.
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ HEADER = 64  # bytes in which a header has no NUL
 SAMPLE = 2**15  # bytes of lines by which an encoding is guessed
 # how many more lines must be UTF-8, beyond ASCII, than are not, for a file to be called that
 MANY = 1_000
+PLAIN = 10  # bytes beyond ASCII that are not UTF-8 by chance in any other encoding
 SHOWN = 24  # characters that an error quotes
 PACKED = {
     "gzip": ((b"\x1f\x8b",), "gunzip"),
@@ -106,11 +108,13 @@ def _converted(file: io.BufferedReader, encoding: str | None, name: object) -> i
 def file_problem(path: str | Path | Remote, encoding: str | None = None) -> str | None:
     """Return why a file is none of text, or not in its encoding, as its beginning says."""
     with open_rows(path) as file:
-        start = file.read(START)
+        start = file.read(START if is_utf8(encoding) else SAMPLE)
     if problem := content_problem(start):
         return f"this is not plain text but {problem}"
     if not is_utf8(encoding):
-        return None
+        is_plainly_utf8 = sum(byte > 0x7F for byte in start) >= PLAIN and _decodes(start)
+        what = f"this file is UTF-8, and not {encoding}; leave `encoding` out"
+        return what if is_plainly_utf8 else None
     if wide := _wide_encoding(start):
         return (
             "this is not plain text (UTF-16?); save it as UTF-8, or pass"
@@ -119,6 +123,15 @@ def file_problem(path: str | Path | Remote, encoding: str | None = None) -> str 
     if _has_nul(start):
         return "this is not plain text (UTF-16? a spreadsheet?); save it as CSV in UTF-8"
     return None
+
+
+def _decodes(start: bytes) -> bool:
+    """Return whether the beginning of a file is UTF-8; a character may be cut at its end."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def content_problem(start: bytes) -> str | None:

@@ -103,6 +103,22 @@ def test_with_its_encoding_it_says_what_it_says_in_utf8(
     assert source_digest(path, columns) not in (source_digest(path), source_digest(same))
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "cp1252", "cp932", "utf-16-le"])
+@SUFFIXES
+def test_a_file_in_utf8_is_not_read_in_another_encoding(
+    tmp_path: Path, encoding: str, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    for texts in TEXTS.values():
+        path.write_text(content(texts, suffix), encoding="utf-8")
+        with pytest.raises(InputError, match=r":1: this file is UTF-8, .*leave `encoding` out"):
+            load_pairs(path, columns=Columns(encoding=encoding))
+    # a few bytes may be UTF-8 by chance
+    path.write_bytes(content(["联通"], suffix).encode("gbk"))
+    [row] = load_pairs(path, columns=Columns(encoding="gbk"))
+    assert row.text == "联通"
+
+
 def test_digests_of_files_in_utf8_stay(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("image_path,text\na,b\n")
     plain = source_digest(tmp_path / "a.csv")
