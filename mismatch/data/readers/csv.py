@@ -133,6 +133,13 @@ class _Lines:
         self.taken = []
         self._size = self._marks = self._counted = 0
 
+    def is_empty_row(self) -> bool:
+        """Return whether the record has nothing but delimiters and blanks, as a spreadsheet writes
+        an empty row.
+        """
+        text = "".join(self.taken)
+        return self.delimiter in text and not text.strip(f"{self.delimiter} \t\r\n")
+
     def __iter__(self) -> Iterator[str]:
         return self
 
@@ -270,8 +277,7 @@ def _records(lines: _Lines, reading: Reading) -> Iterator[_Record]:
             fields = [] if isinstance(error, UNREADABLE) else _unquoted(lines)
             if not fields:
                 reading.fault(*_fault_of(error, reading, start, lines))
-        # a blank line has no fields, and a spreadsheet's empty row only empty ones
-        if fields and (fields[0].strip() or len(fields) == 1 or any(map(str.strip, fields))):
+        if fields and (fields[0].strip() or not lines.is_empty_row()):
             yield _Record(start, fields, lines.taken)
 
 
