@@ -440,9 +440,9 @@ def test_val_fraction_0_trains_on_all_rows_and_says_what_that_costs(
             r"t.csv:3: the text is empty",
         ),
         (
-            [HEADER, ("a.png", "x", "yes"), ("b.png", "y", "1.0")],
+            [HEADER, ("a.png", "x", "yes"), ("b.png", "y", "1.5")],
             LabelError,
-            r"t.csv:2: .*label 'yes' is neither 0 nor 1.*t.csv:3: .*label '1.0'",
+            r"t.csv:2: .*label 'yes' is neither 0 nor 1.*t.csv:3: .*label '1.5'",
         ),
         ([("image_path", "label"), ("a.png", "1")], InputError, r"column 'text' is missing"),
     ],
