@@ -63,7 +63,6 @@ TESTED_ELSEWHERE = {
     "mismatch.runtime.onnx_graph": "runtime/test_onnx_engine",
     "mismatch.runtime.structure": "runtime/test_image_bounds",
     "mismatch.reference": "test_specs",
-    "mismatch.score_specs": "test_specs",
     "mismatch.spec_base": "test_specs",
     "mismatch.training.config_checks": "training/test_config",
     "mismatch.training.feeds.feeds": "training/feeds/test_batches",
