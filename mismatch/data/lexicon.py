@@ -52,6 +52,12 @@ BUILT_IN: dict[str, str] = {
     ),
 }
 
+# letters of scripts without blanks, in which a word stands among others: Thai, Lao, Burmese, Khmer,
+# kana, Han
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+
 
 class Found(NamedTuple):
     """A word of the lexicon in a text."""
@@ -70,6 +76,7 @@ class Lexicon:
         """Take `more`: classes of one's own, each a list of families as `"navy, blue"`; a class
         that is built in is replaced by it. InputError for anything else.
         """
+        self.own_kinds = frozenset(more or {})  # classes that the user wrote
         self.families: dict[str, list[list[str]]] = {
             kind: [_words(part) for part in families.split("|")]
             for kind, families in BUILT_IN.items()
@@ -92,8 +99,7 @@ class Lexicon:
                     self._classes.setdefault(word, (kind, number))
         # "navy blue" before "navy"
         words = sorted(self._classes, key=lambda word: (-len(word), word))
-        any_of = "|".join(re.escape(word).replace(r"\ ", "[ -]") for word in words)
-        self._pattern = re.compile(rf"(?<![\w-])(?:{any_of})(?![\w-])", re.IGNORECASE)
+        self._pattern = re.compile(_any_of(words), re.IGNORECASE)
 
     def find(self, text: str) -> list[Found]:
         """Find the words of the lexicon, whole ones only, from left to right; where two overlap,
@@ -127,6 +133,25 @@ def exchange(text: str, term: Found, word: str) -> str:
     elif old[:1].isupper():
         word = word.title() if " " in word else word[:1].upper() + word[1:]
     return text[: term.start] + word + text[term.end :]
+
+
+def _any_of(words: Sequence[str]) -> str:
+    """Return a pattern of the words, the first that fits; none is a part of a longer word, where
+    its script has blanks.
+    """
+    spaced = []
+    patterns = []
+    for word in words:
+        pattern = re.escape(word).replace(r"\ ", "[ -]")
+        if UNSPACED.match(word[0]) or UNSPACED.match(word[-1]):
+            before = "" if UNSPACED.match(word[0]) else r"(?<![\w-])"
+            behind = "" if UNSPACED.match(word[-1]) else r"(?![\w-])"
+            patterns.append(f"{before}{pattern}{behind}")
+        else:
+            spaced.append(pattern)
+    if spaced:
+        patterns.append(rf"(?<![\w-])(?:{'|'.join(spaced)})(?![\w-])")
+    return "|".join(patterns)
 
 
 def _words(family: str) -> list[str]:
