@@ -57,6 +57,7 @@ GRAMMAR = _set(
     " behind under over"
 )
 CAPTION = GRAMMAR - frozenset(["and", "in", "of", "with", "for", "by"])
+ADJECTIVES = ("colour", "material", "pattern", "size")
 OWNERS = frozenset(["a", "an", "his", "her", "their", "my", "your"])
 # words that go with one gender
 GENDERED = _set(
@@ -142,7 +143,7 @@ def _is_meant(text: str, term: Found, lexicon: Lexicon) -> bool:
     before, behind = neighbours(text, term)
     if term.kind == "article":
         attribute = lexicon.find(before)
-        is_noun = before in OWNERS or (bool(attribute) and attribute[0].kind != "article")
+        is_noun = before in OWNERS or (bool(attribute) and attribute[0].kind in ADJECTIVES)
         return is_noun and behind != "of" and (behind in GRAMMAR or behind in ("", "and"))
     if term.kind == "colour":
         pair = {before, behind} & {"and", "or"}

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -141,12 +142,12 @@ class _Maker:
             * len(order)
         ).astype(int)
         attribute, hard, plain = (list(map(int, part)) for part in np.split(order, edges))
-        edits = self._attributes(attribute)
+        edits = self._attributes(attribute, [*plain, *hard])
         for row, edit in sorted(edits.items()):
             self._take(Made(row, edit.text, "attribute", edit.likelihood))
-        hard += [row for row in attribute if row not in edits]
-        pool = [*hard, *plain]  # whose texts are given away, each once
-        assigned = self._hard(len(hard), pool, neighbours)
+        # whose texts are given away, each once
+        pool = [row for row in (*hard, *attribute, *plain) if row not in edits]
+        assigned = self._hard(len(hard) + len(attribute) - len(edits), pool, neighbours)
         for row, other in sorted(assigned.items()):
             self._take(self._other_text(row, other, "hard"))
         used = set(assigned.values())
@@ -210,15 +211,19 @@ class _Maker:
 
     # --- attribute: words are exchanged among rows
 
-    def _attributes(self, rows: list[int]) -> dict[int, Edit]:
-        """Return a text for each row that has a word to exchange; where texts alone tell the edited
-        ones, only those whose partners have most in common with them.
+    def _attributes(self, rows: list[int], others: list[int]) -> dict[int, Edit]:
+        """Return an edited text for each of `rows`, or of `others` where one finds no partner; where
+        texts alone tell the edited ones, only those whose partners have most in common with them.
         """
 
         def is_allowed(row: int, text: str, likelihood: float) -> bool:
             return likelihood <= MAX_LIKELIHOOD and text not in self.taken[row]
 
         edits = self.swapper.swaps(rows, is_allowed)
+        if len(edits) < len(rows):
+            left = [row for row in (*rows, *others) if row not in edits]
+            more = self.swapper.swaps(left, is_allowed)
+            edits |= dict(islice(more.items(), len(rows) - len(edits)))
         made = len(edits)
         while edits and self._is_told(edits):
             loosest = max(edit.level for edit in edits.values())

@@ -11,7 +11,7 @@ FILLER = {
     "en": ["a dog runs on grass", "a train at a station", "some fruit lies in a bowl"],
     "fr": ["un chien court dans l'herbe", "un train en gare", "des fruits dans un bol"],
     "zh": ["一只狗在草地上跑", "火车停在车站", "碗里有水果"],
-    "ja": ["犬が草の上を走る", "駅に電車がいる", "果物が皿にある"],
+    "ja": ["犬が草の上を走る", "駅の電車", "果物が皿にある"],
     "ar": ["كلب يجري على العشب", "قطار في المحطة", "فواكه في الطبق"],
     "hi": ["कुत्ता घास पर दौड़ता है", "स्टेशन पर ट्रेन", "कटोरे में फल"],
 }

@@ -230,9 +230,9 @@ def test_an_image_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> 
 
 
 def test_texts_that_give_labels_away_are_said(tmp_path: Path) -> None:
-    """Few texts differ from the others: only these are left to be mismatches, again and again."""
+    """Few texts differ from the others: only these are left to be mismatches."""
     lines = [
-        f"{number}.png,{'a red thing' if number % 10 else f'one blue bag {number}'}"
+        f"{number}.png,a {'red thing' if number % 10 else 'blue bag'} {number}"
         for number in range(300)
     ]
     (tmp_path / "in.csv").write_text("\n".join(["image_path,text", *lines]))
