@@ -212,7 +212,7 @@ class _Maker:
     # --- attribute: words are exchanged among rows
 
     def _attributes(self, rows: list[int], others: list[int]) -> dict[int, Edit]:
-        """Return an edited text for each of `rows`, or of `others` where one finds no partner; where
+        """Return an edited text for each of `rows`, or of `others` where one has no partner; where
         texts alone tell the edited ones, only those whose partners have most in common with them.
         """
 
