@@ -120,15 +120,15 @@ def exchangeable(
 def edited(text: str, term: Found, word: str) -> str:
     """Put another word in place of `term`, with the article that it needs: a red, an orange."""
     changed = exchange(text, term, word)
-    found = INDEFINITE.search(text[: term.start])
-    if found is None:
+    article_match = INDEFINITE.search(text[: term.start])
+    if article_match is None:
         return changed
     article = "an" if VOWEL.match(word) else "a"
-    if found[0].isupper() and (len(found[0]) > 1 or article == "a"):
+    if article_match[0].isupper() and (len(article_match[0]) > 1 or article == "a"):
         article = article.upper()
-    elif found[0][0].isupper():
+    elif article_match[0][0].isupper():
         article = article.capitalize()
-    return changed[: found.start()] + article + changed[found.end() :]
+    return changed[: article_match.start()] + article + changed[article_match.end() :]
 
 
 def neighbours(text: str, term: Found) -> tuple[str, str]:

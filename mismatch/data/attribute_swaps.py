@@ -135,8 +135,8 @@ class Swapper:
     def _edit(self, row: int, term: Found, partner: int, word: str, level: int) -> Edit | None:
         """Exchange the word; None where a word of that family stands in the text elsewhere."""
         text = edited(self.texts[row], term, word)
-        kinds = [(found.kind, found.family) for found in self.lexicon.find(text)]
-        families = {(found.kind, found.family) for found in self.terms[row]}
+        kinds = [(each.kind, each.family) for each in self.lexicon.find(text)]
+        families = {(each.kind, each.family) for each in self.terms[row]}
         new = [kind for kind in kinds if kind not in families and kind[0] == term.kind]
         if len(kinds) != len(self.terms[row]) or not new:
             return None

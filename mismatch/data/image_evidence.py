@@ -40,7 +40,7 @@ class ImageEvidence:
         self._texts = _unit(_standardised(np.asarray(texts, np.float64)))  # (N, text_dim)
         predicted = _predicted(np.asarray(images, np.float64), self._texts, groups, random)
         self._predicted = _unit(predicted)  # (N, text_dim)
-        self._known = np.isfinite(self._predicted).all(axis=1)
+        self._known = np.isfinite(self._predicted.sum(axis=1))  # (N,)
         self._own = np.einsum("nd,nd->n", self._predicted, self._texts)  # (N,)
         self._slope, self._shift = self._calibrated(random)
 
@@ -77,16 +77,16 @@ def _logistic(scores: Array, labels: Array, weights: Array) -> tuple[float, floa
     """Return slope and shift by Newton's method, with a little penalty on the slope."""
     inputs = np.stack([scores, np.ones(len(scores))], axis=1)  # (N, 2)
     penalty = np.diag([1e-3, 1e-9])
-    found = np.zeros(2)
+    line = np.zeros(2)
     for _ in range(STEPS):
-        share = 1 / (1 + np.exp(-np.clip(inputs @ found, -30, 30)))
-        gradient = inputs.T @ (weights * (labels - share)) - penalty @ found
+        share = 1 / (1 + np.exp(-np.clip(inputs @ line, -30, 30)))
+        gradient = inputs.T @ (weights * (labels - share)) - penalty @ line
         curve = (inputs * (weights * share * (1 - share))[:, None]).T @ inputs + penalty
         step = np.linalg.solve(curve + 1e-9 * np.eye(2), gradient)
-        found = found + step
+        line = line + step
         if np.abs(step).max() < 1e-8:
             break
-    return max(0.0, float(found[0])), float(found[1])
+    return max(0.0, float(line[0])), float(line[1])
 
 
 def _predicted(

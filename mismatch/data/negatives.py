@@ -154,8 +154,8 @@ class _Maker:
         others = self._exchange(
             [row for row in pool if row not in assigned], [row for row in pool if row not in used]
         )
-        for row, given in sorted(others.items()):
-            self._take(self._other_text(row, given, "random"))
+        for row, other in sorted(others.items()):
+            self._take(self._other_text(row, other, "random"))
         used.update(others.values())
         self._give_rest(
             [row for row in pool if row not in assigned and row not in others],

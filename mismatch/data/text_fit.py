@@ -95,13 +95,15 @@ class TextFit:
         """Return how likely the text is true of the row's image, 0..1; 1 where it says no more than
         a text of the image, or no less, or much the same and no attribute differs.
         """
-        own = self._words[self._images[row]]
+        shown = self._words[self._images[row]]
         own_texts = self._of_image[self._images[row]]
-        new = text.words - own
+        new = text.words - shown
         if not new or any(mine.words <= text.words for mine in own_texts):
             return 1.0
-        shares = {word: self._share(word, text, own, own_texts) for word in new}
-        kinds = [word.kind for word in new if shares[word] < CLOSED and self._is_denied(word, own)]
+        shares = {word: self._share(word, text, shown, own_texts) for word in new}
+        kinds = [
+            word.kind for word in new if shares[word] < CLOSED and self._is_denied(word, shown)
+        ]
         if not any(kinds) and any(
             (not kinds or _has_attributes(mine, text)) and self._is_alike(mine.words, text.words)
             for mine in own_texts
@@ -111,40 +113,41 @@ class TextFit:
 
     def likelihood_of_edit(self, row: int, edited: ReadText) -> float:
         """Return how likely the row's text with a word exchanged is true of its image, 0..1."""
-        own = self._words[self._images[row]]
+        shown = self._words[self._images[row]]
         own_texts = self._of_image[self._images[row]]
-        new = edited.words - own
+        new = edited.words - shown
         if not new or any(
             edited.words <= mine.words or mine.words <= edited.words for mine in own_texts
         ):
             return 1.0
-        return math.prod(self._share(word, edited, own, own_texts) for word in new)
+        return math.prod(self._share(word, edited, shown, own_texts) for word in sorted(new))
 
     def _share(
-        self, word: Token, text: ReadText, own: frozenset[Token], own_texts: Sequence[ReadText]
+        self, word: Token, text: ReadText, shown: frozenset[Token], own_texts: Sequence[ReadText]
     ) -> float:
         """Return how likely the image shows what a word names that its texts don't have."""
-        known = own & self.use.rivals(word)
-        if not known:
-            return min(1.0, UNSAID * self.use.share_given(word, own))
+        named = shown & self.use.rivals(word)
+        if not named:
+            return min(1.0, UNSAID * self.use.share_given(word, shown))
         if word.kind and _same_head(word, text, own_texts):
             return OTHER_VALUE
-        more = self.use.more_than(word, len(known), 0.2 if word.kind else 1.0)
+        more = self.use.more_than(word, len(named), 0.2 if word.kind else 1.0)
         share = more * min(1.0, UNSAID * self.use.share(word))
         return max(share, OTHER_VALUE if word.kind else self._other_word)
 
-    def _is_denied(self, word: Token, own: frozenset[Token]) -> bool:
-        return not own.isdisjoint(self.use.rivals(word))
+    def _is_denied(self, word: Token, shown: frozenset[Token]) -> bool:
+        return not shown.isdisjoint(self.use.rivals(word))
 
     def _is_alike(self, words: frozenset[Token], others: frozenset[Token]) -> bool:
         common = words & others
         if len(common) >= ALIKE * len(words | others):
             return True
-        least = min(self._information(words), self._information(others))
-        return self._information(common) >= ALIKE_INFORMATION * least
+        shorter = min(self._information(words), self._information(others))
+        return self._information(common) >= ALIKE_INFORMATION * shorter
 
     def _information(self, words: Iterable[Token]) -> float:
-        return sum(map(self.use.information, words))
+        # the same in any order of the words
+        return math.fsum(map(self.use.information, words))
 
 
 def _same_head(word: Token, text: ReadText, own_texts: Sequence[ReadText]) -> bool:

@@ -57,11 +57,11 @@ class WordUse:
         """Return what the word tells, in nats: the rarer, the more."""
         return -math.log(self.share(word))
 
-    def share_given(self, word: Token, given: Iterable[Token]) -> float:
-        """Return the largest share that the word has among images with a word of `given`."""
+    def share_given(self, word: Token, others: Iterable[Token]) -> float:
+        """Return the largest share that the word has among images with a word of `others`."""
         share = self.share(word)
         shares = [share]
-        for other in given:
+        for other in others:
             seen = len(self._images.get(other, ()))
             together = self._counted_together(word, other)
             shares.append((together + SHRINKAGE * share) / (seen + SHRINKAGE))
@@ -78,14 +78,14 @@ class WordUse:
         """
         members = self._members.get(word)
         if members is None:
-            found = Counter(
+            named = Counter(
                 image
                 for other in {word, *self.rivals(word)}
                 for image in self._images.get(other, ())
             )
-            members = self._members[word] = Counter(found.values())
-        least = sum(images for named, images in members.items() if named >= count)
-        return (least - members[count] + prior) / (least + 1)
+            members = self._members[word] = Counter(named.values())
+        enough = sum(images for size, images in members.items() if size >= count)
+        return (enough - members[count] + prior) / (enough + 1)
 
     def _counted_together(self, word: Token, other: Token) -> int:
         key = (word, other) if word < other else (other, word)
