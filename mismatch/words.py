@@ -6,7 +6,10 @@ from functools import cache
 
 import regex
 
-__all__ = ["word_spans"]
+__all__ = ["is_unspaced", "word_spans"]
+
+# letters of scripts without blanks; Unicode can't tell their words, so they have no class of words
+UNSPACED = r"[[\p{L}&&\p{WB=Other}]\p{WB=Katakana}\p{Ideographic}]"
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
@@ -20,11 +23,20 @@ def word_spans(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _words().finditer(text) if match["word"] is not None]
 
 
+def is_unspaced(text: str) -> bool:
+    """Return whether a text consists of letters of scripts that put no blanks between words."""
+    return _unspaced().fullmatch(text) is not None
+
+
+@cache
+def _unspaced() -> regex.Pattern[str]:
+    return regex.compile(rf"(?V1)(?:(?={UNSPACED})\X)+")
+
+
 @cache
 def _words() -> regex.Pattern[str]:
     """Return a pattern that matches either a word, as its group, or a grapheme between words."""
-    # Unicode tells no words in scripts without blanks: their letters have no class of their own
-    spaced = r"[[\p{L}\p{N}]--[\p{L}&&\p{WB=Other}]--\p{WB=Katakana}--\p{Ideographic}]"
+    spaced = rf"[[\p{{L}}\p{{N}}]--{UNSPACED}]"
     # a grapheme that begins with such a letter; the first way says the same, and is fast
     letter = rf"(?:[A-Za-z0-9](?=[\x00-\x7f])|(?={spaced})\X)"
     joint = (
