@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import regex
+
 from mismatch.errors import InputError
+from mismatch.words import is_unspaced
 
 __all__ = ["BUILT_IN", "Found", "Lexicon", "exchange"]
 
@@ -51,12 +54,6 @@ BUILT_IN: dict[str, str] = {
         " ring | bracelet, bangle | lipstick | perfume"
     ),
 }
-
-# letters of scripts without blanks, in which a word stands among others: Thai, Lao, Burmese, Khmer,
-# kana, Han
-UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
 
 
 class Found(NamedTuple):
@@ -143,10 +140,12 @@ def _any_of(words: Sequence[str]) -> str:
     patterns = []
     for word in words:
         pattern = re.escape(word).replace(r"\ ", "[ -]")
-        if UNSPACED.match(word[0]) or UNSPACED.match(word[-1]):
-            before = "" if UNSPACED.match(word[0]) else r"(?<![\w-])"
-            behind = "" if UNSPACED.match(word[-1]) else r"(?![\w-])"
-            patterns.append(f"{before}{pattern}{behind}")
+        letters = regex.findall(r"\X", word)
+        before, behind = (is_unspaced(letter) for letter in (letters[0], letters[-1]))
+        if before or behind:
+            start = "" if before else r"(?<![\w-])"
+            end = "" if behind else r"(?![\w-])"
+            patterns.append(f"{start}{pattern}{end}")
         else:
             spaced.append(pattern)
     if spaced:
