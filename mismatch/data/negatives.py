@@ -28,6 +28,7 @@ __all__ = [
     "Made",
     "Negatives",
     "by_words",
+    "closed_exchange",
     "make_negatives",
     "nearest",
 ]
@@ -118,6 +119,17 @@ def _check_shares(texts: Sequence[str], shares: Mapping[str, float]) -> None:
         )
 
 
+def closed_exchange(given: Mapping[int, int]) -> dict[int, int]:
+    """Return those of the rows, with the rows whose texts they get, that give theirs to others of
+    them: each text is a mismatch as often as a match.
+    """
+    closed = dict(given)
+    while closed.keys() != set(closed.values()):
+        both = closed.keys() & set(closed.values())
+        closed = {row: other for row, other in closed.items() if row in both and other in both}
+    return closed
+
+
 class _Maker:
     """The rows, and what each of them has got."""
 
@@ -154,13 +166,32 @@ class _Maker:
         others = self._exchange(
             [row for row in pool if row not in assigned], [row for row in pool if row not in used]
         )
-        for row, other in sorted(others.items()):
+        for row, other in sorted(self._untold(others).items()):
             self._take(self._other_text(row, other, "random"))
         used.update(others.values())
         self._give_rest(
             [row for row in pool if row not in assigned and row not in others],
             [row for row in pool if row not in used],
         )
+
+    def _untold(self, given: dict[int, int]) -> dict[int, int]:
+        """Return the rows with the rows whose texts they get; where texts alone tell these, only
+        rows whose own texts are given away as well.
+        """
+        auroc = blind_pair_auroc(
+            [self.texts[row] for row in given],
+            [self.texts[other] for other in given.values()],
+            [self.images[row] for row in given],
+        )
+        if auroc is None or auroc <= MAX_BLIND:
+            return given
+        closed = closed_exchange(given)
+        self._count_told("random", len(given) - len(closed))
+        return closed
+
+    def _count_told(self, kind: str, count: int) -> None:
+        if count:
+            self.result.told[kind] = self.result.told.get(kind, 0) + count
 
     def _other_text(self, row: int, other: int, kind: str) -> Made:
         return Made(row, self.texts[other], kind, self._likelihood(row, other))
@@ -228,8 +259,7 @@ class _Maker:
         while edits and self._is_told(edits):
             loosest = max(edit.level for edit in edits.values())
             edits = {row: edit for row, edit in edits.items() if edit.level < loosest}
-        if made > len(edits):
-            self.result.told["attribute"] = self.result.told.get("attribute", 0) + made - len(edits)
+        self._count_told("attribute", made - len(edits))
         return edits
 
     def _is_told(self, edits: Mapping[int, Edit]) -> bool:

@@ -62,8 +62,8 @@ def _blind_lines(result: NegativesResult) -> Iterator[str]:
     if result.blind_auroc is None:
         return
     yield (
-        f"blind AUROC of the texts alone: {result.blind_auroc:.3f} (0.5 is best: labels can't be"
-        " told without the images)"
+        f"blind AUROC of the texts alone: {result.blind_auroc:.3f} (0.5 or less is best: labels"
+        " can't be told without the images)"
     )
     if result.blind_aurocs:
         kinds = ", ".join(f"{kind} {auroc:.3f}" for kind, auroc in result.blind_aurocs.items())

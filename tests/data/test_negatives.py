@@ -11,7 +11,14 @@ import pytest
 from numpy.typing import NDArray
 
 from mismatch.data.lexicon import Lexicon
-from mismatch.data.negatives import KINDS, Made, by_words, make_negatives, nearest
+from mismatch.data.negatives import (
+    KINDS,
+    Made,
+    by_words,
+    closed_exchange,
+    make_negatives,
+    nearest,
+)
 from mismatch.data.unimodal_baselines import blind_pair_auroc, blind_text_auroc
 from mismatch.errors import InputError, MissingExtraError
 from tests.support.scenes import LANGUAGES, SceneSet, scenes
@@ -225,6 +232,12 @@ def test_of_scenes_that_an_oracle_knows(language: str, captions: int, things: in
             [rows.images[one.row] for one in of_kind],
         )
         assert auroc is None or auroc <= 0.6
+
+
+def test_only_texts_that_come_and_go_stay() -> None:
+    given = {0: 1, 1: 2, 2: 0, 3: 0, 4: 3, 5: 6, 6: 5, 7: 8}
+    assert closed_exchange(given) == {0: 1, 1: 2, 2: 0, 5: 6, 6: 5}
+    assert closed_exchange({1: 2}) == closed_exchange({}) == {}
 
 
 def test_what_may_be_true_is_doubtful() -> None:
