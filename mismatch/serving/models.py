@@ -40,8 +40,7 @@ from mismatch.serving.turns import Turns
 __all__ = ["Models", "Queue", "RememberedImage", "Served"]
 
 Queue = Literal["pairs", "explanations"]  # where requests wait for a model
-# Queues that decoded pictures may fill: one client's, which may be 3/8 of all, can fill one. Of a
-# file of a hundred bytes a picture can have a hundred thousand.
+# Queues that decoded pictures, much larger than their files, may fill; one client's can fill one.
 QUEUES = 3
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
@@ -73,6 +72,7 @@ class Served:
         self._unused = asyncio.Event()
         self._unused.set()
         self._turns = Turns(settings.explanations, "explanations")
+        self.long_texts = Turns(4 * settings.queue, "texts")  # its tokenizer may be slow
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="mismatch-explaining")
         self._picture = 3 * predictor.engine.image_spec.size**2  # bytes of a decoded one
         room = max(settings.max_bodies, QUEUES * settings.queue * self._picture)
