@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -11,7 +12,7 @@ from typing import Any, Literal, Self, TypedDict
 
 from mismatch.data.columns import Columns, MultiImage
 from mismatch.data.readers.memory import RowsLike, rows_file
-from mismatch.errors import InputError
+from mismatch.errors import InputError, MismatchError
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
 from mismatch.runtime.arguments import review_band as checked_band
@@ -139,7 +140,24 @@ def open_rows(
     spooled = rows_file(rows, columns, base, absolute_images=absolute_images)
     with spooled as file, isolated_decoding(settings.isolate_decoding):
         folder = base if file.image_folder is None else str(file.image_folder)
-        yield RowSource(_name(rows), file.path, folder, columns)
+        with _rows_named(rows, file.path):
+            yield RowSource(_name(rows), file.path, folder, columns)
+
+
+@contextmanager
+def _rows_named(rows: RowsLike, file: Path | Remote) -> Iterator[None]:
+    """Name rows in memory, in errors, as the user knows them: `list:row 2`, and not by the line of
+    a temporary file.
+    """
+    try:
+        yield
+    except MismatchError as error:
+        if not isinstance(rows, (str, os.PathLike, Remote)):
+            place = re.compile(rf"{re.escape(str(file))}(:(?=\d))?")
+            name = _name(rows)
+            message = place.sub(lambda found: f"{name}:row " if found[1] else name, str(error))
+            error.args = (message, *error.args[1:])
+        raise
 
 
 def _name(rows: RowsLike) -> str:
