@@ -96,9 +96,11 @@ def read_rows(
     return _rows(Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases))
 
 
-def scan_rows(path: str | Path, fault: Fault, columns: Columns = PLAIN) -> Iterator[Row]:
-    """Stream all that can be read of a file with labels; what is wrong with the file itself goes to
-    `fault`, with its line.
+def scan_rows(
+    path: str | Path, fault: Fault, columns: Columns = PLAIN, *, require_label: bool = True
+) -> Iterator[Row]:
+    """Stream all that can be read of a file; what is wrong with the file itself goes to `fault`,
+    with its line.
 
     A missing column is one fault, and its rows are checked for the rest. InputError only for a file
     that can't be opened.
@@ -107,7 +109,7 @@ def scan_rows(path: str | Path, fault: Fault, columns: Columns = PLAIN) -> Itera
         with open_text(path, "replace"):
             for line, byte in bad_bytes(path):
                 fault(line, not_utf8(byte))
-    yield from _rows(Reading(path, columns, COLUMNS, fault, strict=False))
+    yield from _rows(Reading(path, columns, _needed(require_label), fault, strict=False))
 
 
 def load_pairs(
