@@ -1,4 +1,4 @@
-"""What several files have in common: images and texts that a model would be trained and tested by."""
+"""What several files have in common: a model would be trained and tested by it."""
 
 from __future__ import annotations
 

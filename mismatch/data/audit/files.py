@@ -165,4 +165,7 @@ def _labels(files: Sequence[FileAudit]) -> Iterator[str]:
     pairs = [file.path for file in files if not file.labelled]
     if pairs and len(pairs) < len(files):
         have = "has" if len(pairs) == 1 else "have"
-        yield f"{', '.join(pairs)} {have} no labels, as training and measuring need; the others have"
+        yield (
+            f"{', '.join(pairs)} {have} no labels, as training and measuring need; the others"
+            " have some"
+        )
