@@ -66,10 +66,12 @@ def _cards(file: FileAudit, lines: Sequence[int]) -> list[Card]:
 
 def _group_cards(file: FileAudit, finding: Finding) -> Iterator[list[Card]]:
     """Yield the first few groups of a finding, with their texts."""
-    for group in finding.groups[:PICTURES]:
-        images = _images(file, [row.line for row in group])
-        rows = {row: images[row.line] for row in group if row.line in images}
-        yield [_card(file, row.line, image, row.text) for row, image in rows.items()]
+    groups = finding.groups[:PICTURES]
+    images = _images(file, [row.line for group in groups for row in group])
+    for group in groups:
+        yield [
+            _card(file, row.line, images[row.line], row.text) for row in group if row.line in images
+        ]
 
 
 def _images(file: FileAudit, lines: Collection[int]) -> dict[int, str]:

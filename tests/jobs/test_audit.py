@@ -321,3 +321,10 @@ def test_texts_that_stand_for_none_are_findings(text: str) -> None:
     rows = [*pairs("en"), ("0.png", text)]
     finding = kinds(mismatch.audit(write("a.csv", rows)))["no-text"]
     assert (finding.count, finding.lines) == (1, [7])
+
+
+def test_a_column_of_empty_labels_says_how_to_check_pairs() -> None:
+    rows = [(*row, "") for row in pairs("en")]
+    report = mismatch.audit(write("a.csv", rows, "image_path,text,label"))
+    assert [group.words() for group in report.files[0].problem_groups] == ["5 wrong labels"]
+    assert any("checked as pairs" in warning for warning in report.files[0].warnings)

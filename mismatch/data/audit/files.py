@@ -41,6 +41,10 @@ MIN_ROWS = 500
 GOOD_ROWS = 5_000
 MIN_SHARE = 0.2  # the rarer label's
 MAX_PROBLEMS = 50  # kept and shown, per file
+EMPTY_LABELS = (
+    "no row has a label that can be read; without the column of labels, the rows are checked as"
+    " pairs that match"
+)
 
 
 def validate_files(  # noqa: PLR0913
@@ -88,10 +92,13 @@ def validate_files(  # noqa: PLR0913
     for file, log in zip(files, logs, strict=True):
         add_image_problems(file, pictures, log)
         file.set_problems(log.groups())
-    grouped = group_pictures([file.images for file in files], pictures.prints)
+    prints = {path: one.print for path, one in pictures.seen.items() if one.print is not None}
+    grouped = group_pictures([file.images for file in files], prints)
     leaks = leaking_images(grouped)
     for file, source, members in zip(files, sources, grouped, strict=True):
         file.warnings += balance_advice(file.labels)
+        if file.labelled and file.rows and not file.labels.total() and not file.faults:
+            file.warnings.append(EMPTY_LABELS)
         file.findings += picture_findings(file, members, pictures, source, score)
         if duplicates:
             _add_blind_images(file, [_print_of(row, source, pictures) for row in file.sample])
@@ -142,9 +149,10 @@ def balance_advice(labels: Counter[int]) -> Iterator[str]:
         return
     rarer = min(LABEL_NAMES, key=lambda label: labels[label])
     if not labels[rarer]:
+        cure = "" if rarer else "; make-negatives makes mismatches of rows that match"
         yield (
             f"no row is labelled {rarer} ({LABEL_NAMES[rarer]}): nothing can be learnt from one"
-            " label alone"
+            f" label alone{cure}"
         )
     elif labels[rarer] < MIN_SHARE * total:
         yield (

@@ -106,7 +106,7 @@ class Finding:
     def text_lines(self) -> Iterator[str]:
         """Yield the texts of the first groups side by side, for people."""
         for group in self.groups[:SHOWN]:
-            lines = in_lines([row.line for row in group])
+            lines = in_lines(list(dict.fromkeys(row.line for row in group)))
             yield f"  {lines}: {' / '.join(repr(shortened(row.text)) for row in group[:SHOWN])}"
 
 

@@ -16,6 +16,7 @@ from mismatch.data.audit.picture_groups import (
     near_duplicates,
     repeated_pictures,
     same_pictures,
+    spread,
 )
 from mismatch.data.audit.placeholders import EMPTY
 from mismatch.data.audit.places import Place, read_places
@@ -96,7 +97,7 @@ def add_image_problems(file: FileAudit, pictures: Pictures, log: ProblemLog) -> 
         )
     for path in by_kind.get("misspelt", []):
         real = pictures.where(pictures.meant[path])
-        file.images.setdefault(real, []).extend(file.images.pop(path))
+        file.images[real] = sorted([*file.images.get(real, []), *file.images.pop(path)])
 
 
 def picture_findings(
@@ -110,24 +111,30 @@ def picture_findings(
 
     `members`: its pictures by the numbers of their groups.
     """
-    groups = repeated_pictures(file.images, members)
+    clear = {
+        number: paths
+        for number, paths in members.items()
+        if all(map(pictures.shows_something, paths))
+    }
+    repeated = repeated_pictures(file.images, clear)
+    groups = spread(repeated)
     readable = _readable(file, pictures) if score is not None else {}
     blocks = block_lines(sorted(readable))
     lines = {line for block in blocks for line in block}
     lines.update(line for group in groups for line in group.lines)
     places = read_places(source, lines)
     likeness = TextLikeness(text for place in places.values() for text in place.texts)
-    clear = [group for group in groups if all(map(pictures.shows_something, group.images))]
-    rows = [matching_rows(group, places) for group in clear]
+    rows = [matching_rows(group, places) for group in groups]
     slides = list(shift_by_pictures(rows, likeness))
     if score is not None:
         scored = [_matches(block, places) for block in blocks]
         slides = list(shift_by_scores(scored, readable, score)) or slides
     yield from slides
-    yield from same_pictures(clear, places, likeness, len(members))
+    chosen_from = len(clear) * len(groups) // max(1, len(repeated))
+    yield from same_pictures(groups, places, likeness, chosen_from)
     yield from oddity_findings(file.images, pictures.seen)
     yield from common_images(file.images)
-    yield from near_duplicates(file.images, members, places)
+    yield from near_duplicates(file.images, clear, places)
 
 
 def _readable(file: FileAudit, pictures: Pictures) -> dict[int, str]:

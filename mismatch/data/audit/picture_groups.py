@@ -30,11 +30,12 @@ __all__ = [
     "near_duplicates",
     "repeated_pictures",
     "same_pictures",
+    "spread",
 ]
 
 MAX_GROUPS = 1_000  # whose texts are read, of a file
 MAX_LINES = 8  # whose texts are read, of a group
-MIN_ALIKE = 0.2  # of 0..1; texts with less in common are of two things
+MIN_ALIKE = 0.1  # of 0..1; texts with less in common are of two things
 USUAL = 0.2  # share of the pictures; if more have several texts, that is how the set is made
 
 
@@ -93,14 +94,21 @@ def leaking_images(grouped: Sequence[Mapping[int, list[str]]]) -> dict[tuple[int
 def repeated_pictures(
     images: Mapping[str, Sequence[int]], members: Mapping[int, Sequence[str]]
 ) -> list[PictureGroup]:
-    """Return the first groups of a file with several rows, of each the first rows."""
+    """Return the pictures of a file that stand in several rows, copies first; of each the first
+    rows.
+    """
     groups = []
     for paths in members.values():
         lines = sorted({line for path in paths for line in images[path]})
         if len(lines) > 1:
             groups.append(PictureGroup(list(paths), lines[:MAX_LINES]))
     groups.sort(key=lambda group: (not group.is_copied, group.lines))
-    return groups[:MAX_GROUPS]
+    return groups
+
+
+def spread(groups: Sequence[PictureGroup]) -> list[PictureGroup]:
+    """Return as many groups as are looked at, from all parts of a file."""
+    return list(groups[:: -(-len(groups) // MAX_GROUPS) or 1])
 
 
 def near_duplicates(
@@ -119,11 +127,11 @@ def near_duplicates(
     are = "s are near-duplicates" if len(again) != 1 else " is a near-duplicate"
     message = f"{len(again):,} image{are} of another one, as in {in_lines(lines)}"
     groups = [
-        _shown(places[line] for line in group.lines if line in places)
-        for group in repeated_pictures(images, members)[:KEPT]
-        if group.is_copied
+        _shown(places[line] for line in group.lines)
+        for group in repeated_pictures(images, members)
+        if group.is_copied and group.lines[0] in places
     ]
-    yield Finding("near-duplicates", message, len(lines), lines[:KEPT], groups)
+    yield Finding("near-duplicates", message, len(lines), lines[:KEPT], groups[:KEPT])
 
 
 def same_pictures(
@@ -134,7 +142,8 @@ def same_pictures(
 ) -> Iterator[Finding]:
     """Yield a finding for pictures that stand with texts of two things.
 
-    `groups`: those that show something. `pictures`: how many there are in the file.
+    `groups`: those that show something. `pictures`: how many they were chosen from, those in one
+    row too.
     """
     rows = [matching_rows(group, places) for group in groups]
     several = sum(len({place.text for place in matches}) > 1 for matches in rows)

@@ -119,6 +119,6 @@ def _shares(counts: Sequence[int], total: int) -> list[int]:
     shares = [0] * len(counts)
     left = max(total, len(counts))
     for rank, index in enumerate(sorted(range(len(counts)), key=lambda index: counts[index])):
-        shares[index] = min(counts[index], left // (len(counts) - rank))
+        shares[index] = min(counts[index], -(-left // (len(counts) - rank)))
         left -= shares[index]
     return shares

@@ -94,16 +94,16 @@ class FileFinder:
 def misspelling(path: str, meant: str) -> str:
     """Return what to say of a path that names no file, where another spelling of it does."""
     note = ""
-    if _visible(path).endswith(_visible(meant)) or _same_letters(path, meant):
-        note = " (letters that look alike, in another Unicode form)"
+    if not path.endswith(meant) and _composed(path).endswith(_composed(meant)):
+        note = " (the same letters in another Unicode form)"
     return (
         f"image '{_visible(path)}' not found; '{_visible(meant)}' is there{note} and is probably"
         " meant: `fix` writes it"
     )
 
 
-def _same_letters(path: str, meant: str) -> bool:
-    return unicodedata.normalize("NFC", path).endswith(unicodedata.normalize("NFC", meant))
+def _composed(path: str) -> str:
+    return unicodedata.normalize("NFC", path)
 
 
 def _visible(text: str) -> str:

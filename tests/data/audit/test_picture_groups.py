@@ -12,6 +12,7 @@ from mismatch.data.audit.picture_groups import (
     near_duplicates,
     repeated_pictures,
     same_pictures,
+    spread,
 )
 from mismatch.data.audit.places import REACH, Place
 from mismatch.data.near_duplicates import Fingerprint
@@ -107,3 +108,13 @@ def test_sets_with_several_captions_for_each_picture_are_no_doubt() -> None:
     assert findings(groups, pictures=2000) != []
     copied = (["x", "y"], [place(500, captions[0]), place(501, "red leather bag")])
     assert findings([*groups, copied], pictures=21) == [(2, [500, 501])]
+
+
+def test_a_large_file_is_looked_at_in_all_its_parts() -> None:
+    groups = [PictureGroup([f"{at}"], [at, at + 1]) for at in range(5_500)]
+    chosen = spread(groups)
+    assert len(chosen) <= 1_000
+    assert chosen[0].lines[0] == 0
+    assert chosen[-1].lines[0] > 5_400
+    assert spread(groups[:7]) == groups[:7]
+    assert spread([]) == []
