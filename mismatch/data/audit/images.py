@@ -93,7 +93,7 @@ class Look:
 
     def _lacks(self, path: str, image: Image) -> tuple[str, ...]:
         """Return what there is not to see, or nothing."""
-        lack = emptiness(image)
+        lack: str = emptiness(image)
         if lack == "blank" and _may_be_transparent(path) and is_transparent(Path(path), self.check):
             lack = "transparent"
         return (lack,) if lack else ()

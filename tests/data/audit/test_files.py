@@ -32,6 +32,11 @@ def check(path: Path) -> Image.Image:
     return PICTURE
 
 
+def noted(seen: list[Any], path: object) -> Image.Image:
+    seen.append(path)
+    return PICTURE
+
+
 @pytest.fixture
 def audit(tmp_path: Path, write_rows: Any) -> Callable[..., Audit]:
     """Audit rows as a.csv, b.csv, …"""
@@ -60,7 +65,7 @@ def test_each_image_is_decoded_once_whatever_the_rows_and_files_that_name_it(aud
     report = audit(
         rows,
         [("./x.jpg", "text", 1), ("y.jpg", "text", 0)],
-        check_image=lambda path: seen.append(str(path)) or PICTURE,
+        check_image=lambda path: noted(seen, str(path)),
     )
     assert report.ok
     assert sorted(seen) == ["x.jpg", "y.jpg"]
@@ -86,7 +91,7 @@ def test_images_are_relative_to_the_base_path(audit: Any, tmp_path: Path) -> Non
     audit(
         [("a/x.jpg", "t", 1), ("/abs/y.jpg", "t", 0)],
         image_base_path=tmp_path,
-        check_image=lambda path: seen.append(path) or PICTURE,
+        check_image=lambda path: noted(seen, path),
     )
     assert set(seen) == {tmp_path / "a/x.jpg", Path("/abs/y.jpg")}
 

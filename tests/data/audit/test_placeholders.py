@@ -71,6 +71,12 @@ def test_drawn_words(text: str, ground: RGB, scale: int) -> None:
     assert emptiness(saved(image, format="JPEG", quality=85)) == "words"
 
 
+@pytest.mark.parametrize("size", [(200, 200), (600, 600), (1200, 800)])
+def test_large_drawn_words(size: tuple[int, int]) -> None:
+    image = words("No image", size=size, scale=size[1] // 100)
+    assert emptiness(image) == "words"
+
+
 @pytest.mark.parametrize("kind", ["disc", "box", "triangle"])
 def test_a_drawn_thing_is_something(kind: str) -> None:
     assert emptiness(shape(kind)) == ""
