@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Unpack
@@ -21,7 +21,7 @@ from mismatch.data.audit.files import MAX_PROBLEMS, validate_files
 from mismatch.data.audit.findings import ShownRow, TextReader
 from mismatch.data.audit.report import Audit
 from mismatch.data.audit.row_check import is_labelled
-from mismatch.data.audit.shift import Scorer
+from mismatch.data.audit.shift import Towers
 from mismatch.data.pairs import all_columns, rows_files
 from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError, MissingExtraError
@@ -35,7 +35,7 @@ from mismatch.jobs.row_tables import check_table, rejected_header, rejected_valu
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
 from mismatch.reports.audit import TITLE, audit_fragment, write_audit_page
 from mismatch.runtime.hardware import available_cpus
-from mismatch.runtime.predictor import load
+from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import open_image
 
 __all__ = ["AuditFinding", "AuditReport", "FixedRows", "audit"]
@@ -156,7 +156,7 @@ def audit(
         _check_files(sources, reports, target, overwrite=overwrite)
         for path in (*reports, *([] if target is None else [target])):
             stack.enter_context(lock_file(path))
-        reader, score = (None, None) if backbone is None else _reader_and_scores(backbone)
+        reader, towers = (None, None) if backbone is None else _reader_and_towers(backbone)
         result = validate_files(
             [_path(source) for source in sources],
             sources[0].base,
@@ -165,7 +165,7 @@ def audit(
             columns=sources[0].columns,
             duplicates=complete,
             reader=reader,
-            score=score,
+            towers=towers,
             accept_pairs=True,
             workers=available_cpus() if num_workers is None else num_workers,
             max_problems=max_problems,
@@ -259,10 +259,8 @@ def _write_report(report: Audit, path: Path) -> None:
         write_json(path, report.to_dict())
 
 
-def _reader_and_scores(backbone: str) -> tuple[TextReader, Scorer | None]:
-    """Return a backbone's tokenizer and, of one that compares images and texts by itself, its
-    scores; for those it is loaded when they are asked for.
-    """
+def _reader_and_towers(backbone: str) -> tuple[TextReader, Towers]:
+    """Return a backbone's tokenizer and its towers."""
     from mismatch.runtime.tokenize import Tokenizer
 
     try:
@@ -271,12 +269,29 @@ def _reader_and_scores(backbone: str) -> tuple[TextReader, Scorer | None]:
         model = load_backbone(backbone)
     except ModuleNotFoundError as error:
         raise MissingExtraError("`backbone`", "train") from error
-    predictor = cache(lambda: load(backbone))
+    return Tokenizer(model.text_spec), _Towers(backbone, model.shared_space)
 
-    def score(images: Sequence[str], texts: Sequence[str]) -> NDArray[Any]:
-        return predictor().score_matrix(images, texts)
 
-    return Tokenizer(model.text_spec), score if model.shared_space else None
+@dataclass(frozen=True)
+class _Towers:
+    """A backbone's towers, loaded when something is to be embedded."""
+
+    backbone: str
+    shared_space: bool
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        from mismatch.training.feeds.embedder import open_embedder
+
+        return Predictor(open_embedder(self.backbone).engine)
+
+    def embed_images(self, paths: Sequence[str]) -> NDArray[Any]:
+        """Embed N images → (N, D)."""
+        return self._predictor.encode_images(paths)
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[Any]:
+        """Embed N texts → (N, E)."""
+        return self._predictor.encode_texts(texts)
 
 
 def _fix(

@@ -23,7 +23,7 @@ from mismatch.data.audit.picture_groups import group_pictures, leaking_images
 from mismatch.data.audit.problems import ProblemLog
 from mismatch.data.audit.report import LABEL_NAMES, Audit, FileAudit
 from mismatch.data.audit.row_check import RowFile, check_rows, image_resolver, is_labelled
-from mismatch.data.audit.shift import Scorer
+from mismatch.data.audit.shift import Towers
 from mismatch.data.near_duplicates import Fingerprint
 from mismatch.data.pairs import Columns
 from mismatch.io.text import plural
@@ -55,7 +55,7 @@ def validate_files(  # noqa: PLR0913
     names: Sequence[str] | None = None,
     duplicates: bool = False,
     reader: TextReader | None = None,
-    score: Scorer | None = None,
+    towers: Towers | None = None,
     accept_pairs: bool = False,
     columns: Columns | None = None,
     workers: int = 4,
@@ -67,8 +67,8 @@ def validate_files(  # noqa: PLR0913
     `check_image` decodes an image or raises InputError; it is called once an image, on `workers`
     threads. `names`: what the files are called in the report; their paths. `duplicates`: also look
     for near-duplicate images, which needs the ImageHash library. `reader`: the tokenizer of the
-    backbone that is to be trained; `score`: its scores, by which texts that have slid against the
-    images are found. `accept_pairs`: a file without a column of labels is pairs that match.
+    backbone that is to be trained; `towers`: its embeddings, by which texts that have slid against
+    the images are found. `accept_pairs`: a file without a column of labels is pairs that match.
 
     Keeps the first `max_problems` of each file, shared among their kinds, and counts the rest.
     InputError only for a file that can't be opened.
@@ -92,18 +92,32 @@ def validate_files(  # noqa: PLR0913
     for file, log in zip(files, logs, strict=True):
         add_image_problems(file, pictures, log)
         file.set_problems(log.groups())
-    prints = {path: one.print for path, one in pictures.seen.items() if one.print is not None}
+    leaks = _add_doubts(files, sources, pictures, towers, duplicates=duplicates)
+    warnings = [*_size(files), *_labels(files), *shared_warnings(files, leaks)]
+    return Audit(files, warnings, pictures.broken, leaks, pictures.meant)
+
+
+def _add_doubts(
+    files: Sequence[FileAudit],
+    sources: Sequence[RowFile],
+    pictures: Pictures,
+    towers: Towers | None,
+    *,
+    duplicates: bool,
+) -> dict[tuple[int, int], set[str]]:
+    """Add what is doubtful about labels and images of each file; return, for each two files, the
+    images of the first that are near-duplicates of another in the second.
+    """
+    prints = {path: look.print for path, look in pictures.seen.items() if look.print is not None}
     grouped = group_pictures([file.images for file in files], prints)
-    leaks = leaking_images(grouped)
     for file, source, members in zip(files, sources, grouped, strict=True):
         file.warnings += balance_advice(file.labels)
         if file.labelled and file.rows and not file.labels.total() and not file.faults:
             file.warnings.append(EMPTY_LABELS)
-        file.findings += picture_findings(file, members, pictures, source, score)
+        file.findings += picture_findings(file, members, pictures, source, towers)
         if duplicates:
             _add_blind_images(file, [_print_of(row, source, pictures) for row in file.sample])
-    warnings = [*_size(files), *_labels(files), *shared_warnings(files, leaks)]
-    return Audit(files, warnings, pictures.broken, leaks, pictures.meant)
+    return leaking_images(grouped)
 
 
 def _sources(paths: Sequence[str | Path], columns: Columns, *, accept_pairs: bool) -> list[RowFile]:

@@ -23,7 +23,12 @@ from mismatch.data.audit.places import Place, read_places
 from mismatch.data.audit.problems import ProblemLog, image_kind
 from mismatch.data.audit.report import FileAudit
 from mismatch.data.audit.row_check import Resolver, RowFile
-from mismatch.data.audit.shift import Scorer, block_lines, shift_by_pictures, shift_by_scores
+from mismatch.data.audit.shift import (
+    Towers,
+    block_lines,
+    shift_by_embeddings,
+    shift_by_pictures,
+)
 from mismatch.data.audit.spelling import FileFinder, misspelling
 from mismatch.errors import ImageNotFoundError, InputError
 from mismatch.io.threads import map_ahead
@@ -105,7 +110,7 @@ def picture_findings(
     members: Mapping[int, Sequence[str]],
     pictures: Pictures,
     source: RowFile,
-    score: Scorer | None,
+    towers: Towers | None,
 ) -> Iterator[Finding]:
     """Yield what is doubtful about the pictures of one file, and the texts that they stand with.
 
@@ -118,7 +123,7 @@ def picture_findings(
     }
     repeated = repeated_pictures(file.images, clear)
     groups = spread(repeated)
-    readable = _readable(file, pictures) if score is not None else {}
+    readable = _readable(file, pictures) if towers is not None else {}
     blocks = block_lines(sorted(readable))
     lines = {line for block in blocks for line in block}
     lines.update(line for group in groups for line in group.lines)
@@ -126,9 +131,9 @@ def picture_findings(
     likeness = TextLikeness(text for place in places.values() for text in place.texts)
     rows = [matching_rows(group, places) for group in groups]
     slides = list(shift_by_pictures(rows, likeness))
-    if score is not None:
-        scored = [_matches(block, places) for block in blocks]
-        slides = list(shift_by_scores(scored, readable, score)) or slides
+    if towers is not None:
+        chosen = [_matches(block, places) for block in blocks]
+        slides = list(shift_by_embeddings(chosen, readable, towers)) or slides
     yield from slides
     chosen_from = len(clear) * len(groups) // max(1, len(repeated))
     yield from same_pictures(groups, places, likeness, chosen_from)

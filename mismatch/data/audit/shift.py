@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise, product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,8 @@ from mismatch.data.audit.places import REACH, Place
 from mismatch.errors import InputError
 from mismatch.io.text import plural
 
-__all__ = ["Scorer", "block_lines", "shift_by_pictures", "shift_by_scores"]
+__all__ = ["Towers", "block_lines", "shift_by_embeddings", "shift_by_pictures"]
 
-# N images and M texts → (N, M) scores, each with each
-Scorer = Callable[[Sequence[str], Sequence[str]], NDArray[Any]]
 OFFSETS = tuple(offset for offset in range(-REACH, REACH + 1) if offset)
 # by pictures that stand in two rows
 DIFFERENT = 0.25  # likeness of two texts below which they are of two things
@@ -32,9 +30,24 @@ CLEAR_LEAD = 1.5  # times as many as any other offset has
 BLOCK = 32  # rows that are scored together
 MAX_BLOCKS = 16  # spread over a file
 MIN_SCORED = 6
+MIN_COMPARED = 64  # where pictures are compared with pictures, and texts with texts
 SURE = 4.0  # standard errors by which the texts of another row fit better, in two blocks
 ALONE = 7.0  # in the only one
 OVERALL = 6.0  # in all of them
+
+
+class Towers(Protocol):
+    """A backbone, as far as an audit asks it."""
+
+    @property
+    def shared_space(self) -> bool:
+        """Return whether cosines between images and texts mean something."""
+
+    def embed_images(self, paths: Sequence[str]) -> NDArray[Any]:
+        """Embed N images → (N, D)."""
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[Any]:
+        """Embed N texts → (N, E); InputError for one that can't be tokenized."""
 
 
 class _Slide(NamedTuple):
@@ -87,7 +100,7 @@ def _slid(pairs: Sequence[tuple[Place, Place]], offset: int, likeness: TextLiken
         for here, there in product((0, offset), repeat=2):
             alike = likeness(first.text_at(here), second.text_at(there))
             if alike >= max(ALIKE, own + MIN_GAIN):
-                moved += [place for place, at in ((first, here), (second, there)) if at]
+                moved += [first] * bool(here) + [second] * bool(there)
                 break
     return moved
 
@@ -97,13 +110,13 @@ def block_lines(lines: Sequence[int]) -> list[list[int]]:
 
     `lines`: of the rows that can be scored, in order.
     """
-    blocks = [list(lines[at : at + BLOCK]) for at in range(0, len(lines), BLOCK)]
+    blocks = [list(lines[start : start + BLOCK]) for start in range(0, len(lines), BLOCK)]
     chosen = np.unique(np.linspace(0, len(blocks) - 1, MAX_BLOCKS).round().astype(int))
     return [blocks[number] for number in chosen] if blocks else []
 
 
-def shift_by_scores(
-    blocks: Sequence[Sequence[Place]], images: Mapping[int, str], score: Scorer
+def shift_by_embeddings(
+    blocks: Sequence[Sequence[Place]], images: Mapping[int, str], towers: Towers
 ) -> Iterator[Finding]:
     """Yield a finding if images fit the texts of other rows better than their own, all by the same
     number of rows.
@@ -111,34 +124,67 @@ def shift_by_scores(
     `blocks`: rows with texts that are said to be of their images. `images`: where the image of each
     row lies, by line.
     """
-    scored = []
-    for block in blocks:
-        if len(block) < MIN_SCORED:
-            continue
-        try:
-            scored.append((block, _scores(block, images, score)))
-        except InputError:  # a text that can't be tokenized; that is a finding of its own
-            continue
-    slide = _best_slide(scored)
+    blocks = [block for block in blocks if len(block) >= MIN_SCORED]
+    rows = [place for block in blocks for place in block]
+    if len(rows) < (MIN_SCORED if towers.shared_space else MIN_COMPARED):
+        return
+    names = list(dict.fromkeys(text for place in rows for text in place.texts if text))
+    try:
+        texts = dict(zip(names, _unit(towers.embed_texts(names)), strict=True))
+        pictures = _unit(towers.embed_images([images[place.line] for place in rows]))
+    except InputError:  # a text that can't be tokenized, which is a finding of its own
+        return
+    score = _cosines if towers.shared_space else _agreement
+    columns = [score(pictures, *_texts_at(offset, rows, texts)) for offset in range(2 * REACH + 1)]
+    ends = np.cumsum([len(block) for block in blocks])[:-1]
+    parts = np.split(np.stack(columns, axis=1), ends)
+    slide = _best_slide(list(zip(blocks, parts, strict=True)))
     if slide is not None:
         yield _finding(slide)
 
 
-def _scores(
-    block: Sequence[Place], images: Mapping[int, str], score: Scorer
-) -> NDArray[np.float64]:
-    """Return (N, 2 * REACH + 1) scores of each row's image with the texts around it; NaN where
-    there is no text, or the row's own again.
+def _unit(vectors: NDArray[Any]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
+    unit: NDArray[np.float64] = vectors / np.maximum(lengths, 1e-12)
+    return unit
+
+
+def _texts_at(
+    position: int, rows: Sequence[Place], texts: Mapping[str, NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return (N, D) embeddings of the texts so many places from the first around each row, and
+    where there is one (N,) other than the row's own.
     """
-    texts = list(dict.fromkeys(text for place in block for text in place.texts if text))
-    column = {text: number for number, text in enumerate(texts)}
-    matrix = np.asarray(score([images[place.line] for place in block], texts), np.float64)
-    scores = np.full((len(block), 2 * REACH + 1), np.nan)
-    for row, place in enumerate(block):
-        for offset, text in enumerate(place.texts):
-            if text and (offset == REACH or text != place.text):
-                scores[row, offset] = matrix[row, column[text]]
-    return scores
+    chosen = [place.texts[position] for place in rows]
+    own = [place.text for place in rows]
+    there = np.array([bool(text) for text in chosen])
+    other = np.array([text != mine for text, mine in zip(chosen, own, strict=True)])
+    nothing = np.zeros_like(next(iter(texts.values())))
+    vectors = np.stack([texts[text] if text else nothing for text in chosen])
+    return vectors, there & (other if position != REACH else there)
+
+
+def _cosines(
+    pictures: NDArray[np.float64], texts: NDArray[np.float64], there: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return (N,) scores of each picture with its text; NaN where there is none."""
+    return np.where(there, (pictures * texts).sum(1), np.nan)
+
+
+def _agreement(
+    pictures: NDArray[np.float64], texts: NDArray[np.float64], there: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return (N,) how well alike pictures have alike texts, for towers that share no space: the
+    rows of their kernels' inner product. NaN where there is no text.
+    """
+    kernels = [centred @ centred.T for centred in (_centred(pictures), _centred(texts))]
+    product = kernels[0] * kernels[1]
+    np.fill_diagonal(product, 0)
+    return np.where(there, product.sum(1), np.nan)
+
+
+def _centred(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _unit(vectors - vectors.mean(0))
 
 
 def _best_slide(scored: Sequence[tuple[Sequence[Place], NDArray[np.float64]]]) -> _Slide | None:
@@ -154,7 +200,7 @@ def _best_slide(scored: Sequence[tuple[Sequence[Place], NDArray[np.float64]]]) -
         if slid and (best is None or gain > best[0]):
             rows = [place for number in slid for place in scored[number][0]]
             evidence = (
-                f"so say the backbone's scores in {len(slid)} of {len(scored)} places that were"
+                f"so say the backbone's embeddings in {len(slid)} of {len(scored)} places that were"
                 " looked at"
             )
             best = gain, _Slide(offset, rows, evidence)
@@ -179,7 +225,7 @@ def _finding(slide: _Slide) -> Finding:
         f" {lines[-1]}; {slide.evidence}; put the texts back before anything else"
     )
     groups = [
-        [ShownRow(place.line, place.image, place.text_at(at)) for at in (0, slide.offset)]
+        [ShownRow(place.line, place.image, place.text_at(offset)) for offset in (0, slide.offset)]
         for place in rows[:KEPT]
     ]
     return Finding("shift", message, len(lines), lines[:KEPT], groups)
