@@ -96,10 +96,10 @@ def _slid(pairs: Sequence[tuple[Place, Place]], offset: int, likeness: TextLiken
     """
     moved = []
     for first, second in pairs:
-        own = likeness(first.text, second.text)
+        unmoved = likeness(first.text, second.text)
         for here, there in product((0, offset), repeat=2):
             alike = likeness(first.text_at(here), second.text_at(there))
-            if alike >= max(ALIKE, own + MIN_GAIN):
+            if alike >= max(ALIKE, unmoved + MIN_GAIN):
                 moved += [first] * bool(here) + [second] * bool(there)
                 break
     return moved
@@ -156,9 +156,8 @@ def _texts_at(
     where there is one (N,) other than the row's own.
     """
     chosen = [place.texts[position] for place in rows]
-    own = [place.text for place in rows]
     there = np.array([bool(text) for text in chosen])
-    other = np.array([text != mine for text, mine in zip(chosen, own, strict=True)])
+    other = np.array([text != place.text for text, place in zip(chosen, rows, strict=True)])
     nothing = np.zeros_like(next(iter(texts.values())))
     vectors = np.stack([texts[text] if text else nothing for text in chosen])
     return vectors, there & (other if position != REACH else there)
