@@ -193,8 +193,10 @@ def _best_slide(scored: Sequence[tuple[Sequence[Place], NDArray[np.float64]]]) -
         sure = [_certainty(gain) for gain in gains]
         slid = [number for number, value in enumerate(sure) if value > SURE]
         overall = _certainty(np.concatenate(gains)) if gains else 0.0
-        if len(slid) < 2 and not (slid and sure[slid[0]] > ALONE):
-            slid = list(range(len(gains))) if overall > OVERALL else []
+        if overall > OVERALL:
+            slid = [number for number, value in enumerate(sure) if value > 0]
+        elif len(slid) < 2 and not (slid and sure[slid[0]] > ALONE):
+            slid = []
         gain = float(np.nanmean(np.concatenate([gains[number] for number in slid]))) if slid else 0
         if slid and (best is None or gain > best[0]):
             rows = [place for number in slid for place in scored[number][0]]
