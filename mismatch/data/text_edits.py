@@ -124,9 +124,9 @@ def _swaps(text: str, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     letters = [match.span() for match in GRAPHEME.finditer(text, start, end)]
     if len(letters) < LEAST_LETTERS or not all(text[first].isalpha() for first, _ in letters):
         return
-    for one, other in pairwise(letters[1:-1]):
-        if text[slice(*one)] != text[slice(*other)]:
-            yield *one, other[1]
+    for letter, neighbour in pairwise(letters[1:-1]):
+        if text[slice(*letter)] != text[slice(*neighbour)]:
+            yield *letter, neighbour[1]
 
 
 def upper_case(text: str, _random: Random) -> str | None:

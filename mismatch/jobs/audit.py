@@ -335,7 +335,7 @@ def _leaked(report: Audit) -> dict[str, str]:
 
 
 def _header(source: RowSource, *, labelled: bool) -> list[str]:
-    return all_columns(source.path, require_label=labelled, columns=source.columns)
+    return all_columns(source.path, require_label=labelled, columns=source.columns, strict=False)
 
 
 def _any_header(source: RowSource) -> list[str]:

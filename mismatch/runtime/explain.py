@@ -59,27 +59,23 @@ def explain(
 ) -> Explanation:
     """Return which words lower the probability that `text` describes `image`.
 
-    Every word and phrase is left out once. In scripts without blanks, words are pieces of the
-    model's tokenizer or single letters, and phrases of them are named too. Each word of a
-    `lexicon`, if one is given, is exchanged for others of its class. A heat map costs about fifty
-    passes of the image tower. At most `MAX_VARIANTS` of a long text are tried; `left_out` counts
-    the others. Words are named only where the model takes the pair for no match. `check` is called
-    between calls of the towers; what it raises ends the work. Raises InputError for an image or a
-    text that can't be used.
+    Every word and phrase is left out once, and each word of a `lexicon`, if one is given, is
+    exchanged for others of its class. A heat map costs about fifty passes of the image tower. At
+    most `MAX_VARIANTS` of a long text are tried; `left_out` counts the others. Words, and phrases
+    in scripts without blanks, are named only where the model takes the pair for no match. `check`
+    is called between calls of the towers; what it raises ends the work. Raises InputError for an
+    image or a text that can't be used.
     """
     source = image_source(image)
     _check_text(predictor, text)
     pixels = _usable(predictor.pipeline.pixels(source))  # (3, S, S)
     view = _View(predictor, _usable(predictor.pipeline.seen(pixels)), check)
-    pieces = predictor.pipeline.tokenizer.pieces
-    plan = _Plan(text, lexicon, view.most_variants(text), pieces)
+    plan = _Plan(text, lexicon, view.most_variants(text), predictor.pipeline.tokenizer.pieces)
     logits = view.logits(plan.texts)
     base = logits[text]
     parts = _Parts(plan, logits, predictor)
     threshold = predictor.threshold_for(slice_value)
     score = float(scores_from_logits(base, predictor.score))
-    words = parts.words()
-    phrases = parts.phrases(words)
     covered = None
     if heat_map:
         batch_size = predictor.pipeline.batch_size
@@ -90,9 +86,9 @@ def explain(
         similarity_score=score,
         threshold=threshold,
         prediction=_decision(predictor, score, threshold),
-        words=words,
-        phrases=phrases,
-        named=() if score >= threshold else _named(words, phrases),
+        words=parts.words,
+        phrases=parts.phrases,
+        named=() if score >= threshold else _named(parts.words, parts.phrases),
         swaps=parts.swaps(),
         unseen=_unseen(predictor, text),
         texts_encoded=len(plan.texts),
@@ -133,7 +129,9 @@ def _named(words: Sequence[Part], phrases: Sequence[Part]) -> tuple[Part, ...]:
         return tuple(words)
     longest = len(words) // 2  # or the rest would be no text
     joined = [
-        part for part in phrases if is_unbroken(part.text) and _words_in(part, words) <= longest
+        part
+        for part in phrases
+        if is_unbroken(part.text) and sum(_is_in(word, part) for word in words) <= longest
     ]
     ranked = sorted([*words, *joined], key=lambda part: -part.effect)
     named: list[Part] = []
@@ -147,8 +145,8 @@ def _named(words: Sequence[Part], phrases: Sequence[Part]) -> tuple[Part, ...]:
     return tuple(named)
 
 
-def _words_in(part: Part, words: Sequence[Part]) -> int:
-    return sum(part.start <= word.start < part.end for word in words)
+def _is_in(word: Part, phrase: Part | Span) -> bool:
+    return phrase.start <= word.start < phrase.end
 
 
 def _core(part: Part, ranked: Sequence[Part]) -> Part:
@@ -334,16 +332,10 @@ class _Parts:
         self.logits = logits
         self.score = predictor.score
         self.base = self._odds(logits[plan.text])
-
-    def words(self) -> tuple[Part, ...]:
-        return tuple(self._part(span) for span in self.plan.words)
-
-    def phrases(self, words: Sequence[Part]) -> tuple[Part, ...]:
-        return tuple(
-            self._part(
-                span, sum(word.effect for word in words if span.start <= word.start < span.end)
-            )
-            for span in self.plan.phrases
+        self.words = tuple(self._part(span) for span in plan.words)
+        self.phrases = tuple(
+            self._part(span, sum(word.effect for word in self.words if _is_in(word, span)))
+            for span in plan.phrases
         )
 
     def swaps(self) -> tuple[Swap, ...]:

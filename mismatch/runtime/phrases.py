@@ -105,7 +105,7 @@ def find_phrases(text: str, words: Sequence[Span]) -> list[Span]:
 def is_unbroken(text: str) -> bool:
     """Return whether a phrase has nothing between its words, as in scripts without blanks."""
     spans = [] if text.isascii() else word_spans(text)
-    return len(spans) > 1 and all(one[1] == other[0] for one, other in pairwise(spans))
+    return len(spans) > 1 and all(left[1] == right[0] for left, right in pairwise(spans))
 
 
 def _together(between: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -98,13 +99,26 @@ def test_a_live_source_may_write_its_file_again(
     assert found == [True] * 3
 
 
-def test_every_kind_of_image_is_scored(colour_engine: Any, colour_images: Path) -> None:
+def test_a_row_of_csv_with_more_fields_than_columns_is_not_scored_cut(
+    colour_engine: Any, colour_images: Path
+) -> None:
+    lines = ["image_path,text", "red.png,red", "red.png,red square, not green"]
+    rows = csv.DictReader(lines)
+    found = list(Predictor(colour_engine()).predict_pairs(rows, image_base_path=colour_images))
+    assert [one.prediction for one in found] == ["match", "error"]
+    assert "more fields than there are columns" in found[1].status
+
+
+@pytest.mark.parametrize("column", ["image", "image_path"])
+def test_every_kind_of_image_is_scored(
+    column: str, colour_engine: Any, colour_images: Path
+) -> None:
     path = colour_images / "red.png"
     data = path.read_bytes()
     with path.open("rb") as file:
         kinds = [path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), file]
         kinds += [{"bytes": data, "path": None}, {"bytes": None, "path": str(path)}, RED]
-        rows = [{"image": kind, "text": "red"} for kind in kinds]
+        rows = [{column: kind, "text": "red"} for kind in kinds]
         found = list(Predictor(colour_engine()).predict_pairs(rows))
     assert [one.status for one in found] == ["ok"] * len(kinds)
     assert all(one.is_match for one in found)

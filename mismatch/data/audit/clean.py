@@ -34,7 +34,7 @@ def split_usable_rows(
     where = image_resolver(image_base_path)
 
     def rows() -> Iterator[Row]:
-        for row in read_rows(path, require_label=labelled, columns=columns):
+        for row in read_rows(path, require_label=labelled, columns=columns, strict=False):
             yield _respelt(row, columns, where, meant) if meant else row
 
     clashing = _clashing(rows())

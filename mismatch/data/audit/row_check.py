@@ -53,7 +53,7 @@ def is_labelled(path: str | Path, columns: Columns) -> bool:
     if columns.label != Columns.label or columns.label_map:
         return True
     try:
-        header = read_header(path, require_label=False, columns=columns)
+        header = read_header(path, require_label=False, columns=columns, strict=False)
     except InputError:
         return True
     return any(folded(name) in LABEL_LIKE for name in header)
