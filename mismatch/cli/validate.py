@@ -33,25 +33,26 @@ def command(rows: tuple[Path, ...], as_json: bool, strict: bool, **options: Any)
     order.
 
     Columns, labels, texts, and every image, which is really decoded; repeated and contradictory
-    rows; HTML, garbled and boilerplate texts, other scripts; animated, very long or small images;
-    images and texts in two files. The extra [audit] adds near-duplicate images, in one file or
-    in two of them (then a test tells less than it seems), and whether texts alone, or images alone,
-    tell the labels.
+    rows; HTML, garbled, missing and boilerplate texts, other scripts; blank, animated, very long or
+    small images; one picture with texts of two things; images and texts in two files. The extra
+    [audit] adds near-duplicate images, in one file or in two of them (then a test tells less than
+    it seems), texts that have slid against their images, and whether texts alone, or images alone,
+    tell the labels. Without a column of labels the rows are checked as pairs that match.
 
-    Exit 0: every row can be trained on; 1: some can't, or with --strict something is doubtful; 2: a
-    file can't be opened. --fix loses no row: first CSV = FILE + rejected; repeated rows,
-    contradictions, and rows whose image (or a near-duplicate) stands in a later CSV are rejected
-    too.
+    Exit 0: every row can be used; 1: some can't, or with --strict something is doubtful; 2: a file
+    can't be opened. --fix loses no row: first CSV = FILE + rejected; repeated rows, contradictions,
+    and rows whose image (or a near-duplicate) stands in a later CSV are rejected too. A path that
+    names no file is written as the file that it means.
 
     Options:
-    --max-problems: Problems to list per file; the rest is counted.
+    --max-problems: Problems to list per file, shared among their kinds; the rest is counted.
     --report: Write the report to FILE too, with pictures if it ends in .html, else as JSON;
         repeatable.
     --json: Print the report as JSON.
     --backbone: Name texts that are longer than this backbone's context or in a language that it
-        can't read.
+        can't read, and find texts that fit other rows' images better than their own.
     --strict: Exit 1 for warnings too.
-    --fix: Write the first CSV's rows that are fit to train on to FILE, the others with reason, line
+    --fix: Write the first CSV's rows that can be used to FILE, the others with reason, line
         and raw text to out.rejected.csv for out.csv; the name says the format: .csv, .tsv, .jsonl,
         .parquet.
     --overwrite: Replace tables that an earlier --fix wrote, of rows with the same columns.

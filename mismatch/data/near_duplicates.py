@@ -83,6 +83,8 @@ def near_duplicate_groups(prints: Sequence[Fingerprint | None]) -> list[int]:
     not with their pairs.
     """
     fingerprinted = [i for i, made in enumerate(prints) if made is not None]
+    if not fingerprinted:
+        return list(range(len(prints)))
     hashes = np.array([made.hash for made in prints if made is not None], np.uint64)
     thumbs = np.frombuffer(
         b"".join(made.thumb for made in prints if made is not None), np.uint8

@@ -103,14 +103,16 @@ def read_rows(
     return _rows(Reading(located(path), columns, needed, _raise_at(path), aliases, strict))
 
 
-def scan_rows(path: str | Path, fault: Fault, columns: Columns = PLAIN) -> Iterator[Row]:
-    """Stream all that can be read of a file with labels; what is wrong with the file itself goes to
-    `fault`, with its line.
+def scan_rows(
+    path: str | Path, fault: Fault, columns: Columns = PLAIN, *, require_label: bool = True
+) -> Iterator[Row]:
+    """Stream all that can be read of a file; what is wrong with the file itself goes to `fault`,
+    with its line.
 
     A missing column is one fault, and its rows are checked for the rest. InputError only for a file
     that can't be opened.
     """
-    yield from _rows(Reading(path, columns, COLUMNS, fault, strict=False))
+    yield from _rows(Reading(path, columns, _needed(require_label), fault, strict=False))
 
 
 def load_pairs(

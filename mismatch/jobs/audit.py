@@ -8,15 +8,20 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
+
+from numpy.typing import NDArray
 
 from mismatch.data.audit.clean import split_usable_rows
 from mismatch.data.audit.files import MAX_PROBLEMS, validate_files
-from mismatch.data.audit.findings import TextReader
+from mismatch.data.audit.findings import ShownRow, TextReader
 from mismatch.data.audit.report import Audit
+from mismatch.data.audit.row_check import is_labelled
+from mismatch.data.audit.shift import Towers
 from mismatch.data.pairs import all_columns, rows_files
 from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError, MissingExtraError
@@ -30,6 +35,7 @@ from mismatch.jobs.row_tables import check_table, rejected_header, rejected_valu
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
 from mismatch.reports.audit import TITLE, audit_fragment, write_audit_page
 from mismatch.runtime.hardware import available_cpus
+from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import open_image
 
 __all__ = ["AuditFinding", "AuditReport", "FixedRows", "audit"]
@@ -54,6 +60,8 @@ class AuditFinding:
     message: str
     count: int  # rows
     lines: list[int]  # the first of them
+    # the first rows of each of its groups, where it is about rows that belong together
+    groups: list[list[ShownRow]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class AuditReport(Audit, Result):
     `warnings`: sentences about the files together.
     `broken`: images that can't be read → why.
     `leaks`: numbers of two files → near-duplicates of the second's images in the first.
+    `meant`: paths that name no file → the path of the file that is meant.
     `complete`: whether the extra [audit] is installed; else less was looked for.
     `fixed`: what `fix` has written; None without it.
     """
@@ -85,7 +94,7 @@ class AuditReport(Audit, Result):
     def findings(self) -> list[AuditFinding]:
         """Return what is doubtful about rows that could be trained on, file by file."""
         return [
-            AuditFinding(file.path, finding.kind, finding.message, finding.count, finding.lines)
+            AuditFinding(file.path, **vars(finding))
             for file in self.files
             for finding in file.findings
         ]
@@ -119,19 +128,21 @@ def audit(
     **options: Unpack[RowOptions],
 ) -> AuditReport:
     """Check rows image_path,text,label before training: those to train on first, then those to
-    choose and to measure by.
+    choose and to measure by. Rows without labels are checked as pairs that match.
 
     Columns, labels, texts, and every image, which is really decoded; repeated and contradictory
-    rows; HTML, garbled and boilerplate texts; animated, very long or small images; images and texts
-    in two files. The extra [audit] adds near-duplicate images, and whether texts alone, or
+    rows; HTML, garbled, missing and boilerplate texts; blank, animated, very long or small images;
+    one picture with texts of two things; images and texts in two files. The extra [audit] adds
+    near-duplicate images, texts that have slid against their images, and whether texts alone, or
     images alone, tell the labels.
 
     `report`: files for the report, with pictures if the name ends in .html, else JSON. `fix`: file
-    for those of the first rows that are fit to train on; the others go to out.rejected.csv for
-    out.csv, with the reason. `overwrite`: replace tables that an earlier `fix` wrote, of rows with
-    the same columns. `backbone`: name texts that are longer than its context or in a language that
-    it can't read. `max_problems`: problems listed for each file; the rest is counted.
-    `num_workers`: threads that decode images; None: one per CPU.
+    for those of the first rows that can be used, with the paths of files that are spelt otherwise;
+    the others go to out.rejected.csv for out.csv, with the reason. `overwrite`: replace tables that
+    an earlier `fix` wrote, of rows with the same columns. `backbone`: name texts that are longer
+    than its context or in a language that it can't read, and texts that fit other rows' images
+    better. `max_problems`: problems listed for each file, shared among their kinds; the rest is
+    counted. `num_workers`: threads that decode images; None: one per CPU.
 
     Raises InputError for a file that can't be opened; rows that can't be used are in the report.
     """
@@ -145,6 +156,7 @@ def audit(
         _check_files(sources, reports, target, overwrite=overwrite)
         for path in (*reports, *([] if target is None else [target])):
             stack.enter_context(lock_file(path))
+        reader, towers = (None, None) if backbone is None else _reader_and_towers(backbone)
         result = validate_files(
             [_path(source) for source in sources],
             sources[0].base,
@@ -152,7 +164,9 @@ def audit(
             names=_names(rows, sources),
             columns=sources[0].columns,
             duplicates=complete,
-            reader=None if backbone is None else _reader(backbone),
+            reader=reader,
+            towers=towers,
+            accept_pairs=True,
             workers=available_cpus() if num_workers is None else num_workers,
             max_problems=max_problems,
         )
@@ -163,9 +177,7 @@ def audit(
             fixed = _fix(result, sources, target, refuse_memory=in_memory(rows[0]))
     if not complete:
         logger.info(INCOMPLETE)
-    return AuditReport(
-        result.files, result.warnings, result.broken, result.leaks, complete=complete, fixed=fixed
-    )
+    return AuditReport(**vars(result), complete=complete, fixed=fixed)
 
 
 def _check(rows: Sequence[RowsLike], max_problems: int) -> None:
@@ -212,7 +224,7 @@ def _check_files(
     elif overwrite:
         raise InputError("`overwrite` goes with `fix`; a report replaces an older one")
     inputs = [file for source in sources for file in rows_files(source.path)]
-    check_outputs(_outputs(reports, target, lambda: _header(sources[0])), inputs)
+    check_outputs(_outputs(reports, target, lambda: _any_header(sources[0])), inputs)
     if target is not None:
         refuse_unasked(FIX, [target, _rejected(target)], overwrite=overwrite)
 
@@ -247,16 +259,39 @@ def _write_report(report: Audit, path: Path) -> None:
         write_json(path, report.to_dict())
 
 
-def _reader(backbone: str) -> TextReader:
-    """Return a backbone's tokenizer."""
+def _reader_and_towers(backbone: str) -> tuple[TextReader, Towers]:
+    """Return a backbone's tokenizer and its towers."""
     from mismatch.runtime.tokenize import Tokenizer
 
     try:
         from mismatch.backbones.registry import load_backbone
 
-        return Tokenizer(load_backbone(backbone).text_spec)
+        model = load_backbone(backbone)
     except ModuleNotFoundError as error:
         raise MissingExtraError("`backbone`", "train") from error
+    return Tokenizer(model.text_spec), _Towers(backbone, model.shared_space)
+
+
+@dataclass(frozen=True)
+class _Towers:
+    """A backbone's towers, loaded when something is to be embedded."""
+
+    backbone: str
+    shared_space: bool
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        from mismatch.training.feeds.embedder import open_embedder
+
+        return Predictor(open_embedder(self.backbone).engine)
+
+    def embed_images(self, paths: Sequence[str]) -> NDArray[Any]:
+        """Embed N images → (N, D)."""
+        return self._predictor.encode_images(paths)
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[Any]:
+        """Embed N texts → (N, E)."""
+        return self._predictor.encode_texts(texts)
 
 
 def _fix(
@@ -265,14 +300,16 @@ def _fix(
     """Write the first rows to two files, both or neither."""
     first = sources[0]
     other = _rejected(target)
-    header = _header(first)
+    header = _header(first, labelled=report.files[0].labelled)
     counts = [0, 0]
     rows = split_usable_rows(
         _path(first),
         first.base,
         broken=report.broken,
         leaked=_leaked(report),
+        meant=report.meant,
         columns=first.columns,
+        labelled=report.files[0].labelled,
     )
     with row_table(target, header) as good, row_table(other, rejected_header(header)) as bad:
         for row, reason in rows:
@@ -297,8 +334,12 @@ def _leaked(report: Audit) -> dict[str, str]:
     return leaked
 
 
-def _header(source: RowSource) -> list[str]:
-    return all_columns(source.path, require_label=True, columns=source.columns, strict=False)
+def _header(source: RowSource, *, labelled: bool) -> list[str]:
+    return all_columns(source.path, require_label=labelled, columns=source.columns, strict=False)
+
+
+def _any_header(source: RowSource) -> list[str]:
+    return _header(source, labelled=is_labelled(_path(source), source.columns))
 
 
 def _rejected(target: Path) -> Path:

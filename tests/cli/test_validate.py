@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_everything_wrong_is_named_with_its_line_in_one_run(run: Any, write_rows
 
 
 def test_good_files_pass_and_their_labels_are_counted(run: Any, write_rows: Any) -> None:
-    Image.new("RGB", (40, 40), "red").save("large.png")
+    Image.effect_noise((40, 40), 80).save("large.png")
     write_rows(
         Path("train.csv"),
         [
@@ -114,14 +115,24 @@ def test_json_for_programs(run: Any, write_rows: Any) -> None:
 def test_the_rest_is_counted_beyond_max_problems(run: Any, write_rows: Any) -> None:
     write_rows(Path("train.csv"), ROWS)
     result = run("train.csv", "--max_problems", "2")
-    assert [line for line in result.stdout.splitlines() if line.startswith("train.csv:")] == [
+    found = [line for line in result.stdout.splitlines() if re.match(r"train\.csv:\d", line)]
+    assert found == [
         (
             "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image); the"
             " label map yes/no reads it"
         ),
-        "train.csv:4: label '1.5' is neither 0 nor 1 (1 = the text describes the image)",
-        "train.csv: … and 5 more",
+        "train.csv:5: the text is empty",
+        found[2],
+        found[3],
+        found[4],
     ]
+    assert [line.partition(" ")[0] for line in found[2:]] == [
+        "train.csv:6:",
+        "train.csv:8:",
+        "train.csv:10:",
+    ]
+    assert "train.csv: … and 1 more wrong label" in result.stdout
+    assert "train.csv: … and 1 more image that can't be decoded" in result.stdout
 
 
 def test_a_wrong_base_path_is_guessed(run: Any, write_rows: Any) -> None:

@@ -4,30 +4,29 @@ what the labels look like.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mismatch.data.audit.findings import (
-    Sampled,
-    TextCheck,
-    TextReader,
-    blind_images,
-    common_images,
-    in_lines,
-    near_duplicates,
-    text_key,
+from mismatch.data.audit.between_files import shared_warnings
+from mismatch.data.audit.findings import Sampled, TextCheck, TextReader, blind_images
+from mismatch.data.audit.images import Look
+from mismatch.data.audit.picture_check import (
+    Pictures,
+    add_image_problems,
+    look_at_images,
+    picture_findings,
 )
-from mismatch.data.audit.images import Look, Seen, oddity_findings
+from mismatch.data.audit.picture_groups import group_pictures, leaking_images
+from mismatch.data.audit.problems import ProblemLog
 from mismatch.data.audit.report import LABEL_NAMES, Audit, FileAudit
-from mismatch.data.pairs import Columns, Row, resolve_image, scan_rows, training_problem
-from mismatch.errors import InputError
+from mismatch.data.audit.row_check import RowFile, check_rows, image_resolver, is_labelled
+from mismatch.data.audit.shift import Towers
+from mismatch.data.near_duplicates import Fingerprint
+from mismatch.data.pairs import Columns
 from mismatch.io.text import plural
-from mismatch.io.threads import map_ahead
 from mismatch.progress import progress as shown_progress
 
 if TYPE_CHECKING:
@@ -37,22 +36,27 @@ __all__ = ["MAX_PROBLEMS", "balance_advice", "size_advice", "validate_files"]
 
 # label, total, unit → what receives how many more are done
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
-Resolver = Callable[[str], str]  # an image as written → where it lies
 # rows to train on
 MIN_ROWS = 500
 GOOD_ROWS = 5_000
 MIN_SHARE = 0.2  # the rarer label's
 MAX_PROBLEMS = 50  # kept and shown, per file
+EMPTY_LABELS = (
+    "no row has a label that can be read; without the column of labels, the rows are checked as"
+    " pairs that match"
+)
 
 
 def validate_files(  # noqa: PLR0913
     paths: Sequence[str | Path],
     image_base_path: str | Path = "",
     *,
-    check_image: Callable[[Path], Image],
+    check_image: Callable[..., Image],
     names: Sequence[str] | None = None,
     duplicates: bool = False,
     reader: TextReader | None = None,
+    towers: Towers | None = None,
+    accept_pairs: bool = False,
     columns: Columns | None = None,
     workers: int = 4,
     progress: Progress = shown_progress,
@@ -63,56 +67,77 @@ def validate_files(  # noqa: PLR0913
     `check_image` decodes an image or raises InputError; it is called once an image, on `workers`
     threads. `names`: what the files are called in the report; their paths. `duplicates`: also look
     for near-duplicate images, which needs the ImageHash library. `reader`: the tokenizer of the
-    backbone that is to be trained.
+    backbone that is to be trained; `towers`: its embeddings, by which texts that have slid against
+    the images are found. `accept_pairs`: a file without a column of labels is pairs that match.
 
-    Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that
-    can't be opened.
+    Keeps the first `max_problems` of each file, shared among their kinds, and counts the rest.
+    InputError only for a file that can't be opened.
     """
-    columns = columns or Columns()
-    where = _resolver(image_base_path)
+    sources = _sources(paths, columns or Columns(), accept_pairs=accept_pairs)
+    where = image_resolver(image_base_path)
+    files = [
+        FileAudit(name, source.labelled)
+        for name, source in zip(names or map(str, paths), sources, strict=True)
+    ]
+    logs = [ProblemLog(max_problems) for _ in files]
     with progress("read rows", None, "row") as advance:
-        files = []
-        for path, name in zip(paths, names or map(str, paths), strict=True):
-            audit = FileAudit(name)
-            _read(audit, path, where, max_problems, columns, TextCheck(reader), advance)
-            files.append(audit)
+        for file, source, log in zip(files, sources, logs, strict=True):
+            check_rows(file, source, where, log, TextCheck(reader), advance)
     wanted = list(dict.fromkeys(path for file in files for path in file.images))
     look = Look(check_image, prints=duplicates)
     with progress("check images", len(wanted), "image") as advance:
-        looked = map_ahead(look, wanted, workers=workers, advance=advance)
-        seen = dict(zip(wanted, looked, strict=True))
-    broken = {path: image.error for path, image in seen.items() if image.error is not None}
-    prints = {path: image.print for path, image in seen.items() if image.print is not None}
-    alike, leaks = near_duplicates([file.images for file in files], prints)
-    for file, findings in zip(files, alike, strict=True):
-        _add_images(file, broken, max_problems)
+        pictures = look_at_images(
+            wanted, look, where, image_base_path, workers=workers, advance=advance
+        )
+    for file, log in zip(files, logs, strict=True):
+        add_image_problems(file, pictures, log)
+        file.set_problems(log.groups())
+    leaks = _add_doubts(files, sources, pictures, towers, duplicates=duplicates)
+    warnings = [*_size(files), *_labels(files), *shared_warnings(files, leaks)]
+    return Audit(files, warnings, pictures.broken, leaks, pictures.meant)
+
+
+def _add_doubts(
+    files: Sequence[FileAudit],
+    sources: Sequence[RowFile],
+    pictures: Pictures,
+    towers: Towers | None,
+    *,
+    duplicates: bool,
+) -> dict[tuple[int, int], set[str]]:
+    """Add what is doubtful about labels and images of each file; return, for each two files, the
+    images of the first that are near-duplicates of another in the second.
+    """
+    prints = {path: look.print for path, look in pictures.seen.items() if look.print is not None}
+    grouped = group_pictures([file.images for file in files], prints)
+    for file, source, members in zip(files, sources, grouped, strict=True):
         file.warnings += balance_advice(file.labels)
-        file.findings += oddity_findings(file.images, seen)
-        file.findings += common_images(file.images)
-        file.findings += findings
+        if file.labelled and file.rows and not file.labels.total() and not file.faults:
+            file.warnings.append(EMPTY_LABELS)
+        file.findings += picture_findings(file, members, pictures, source, towers)
         if duplicates:
-            _add_blind_images(file, [_print_of(row, where, columns, seen) for row in file.sample])
-    warnings = [*_size(files), *_shared(files), *_leaking(files, leaks), *_shared_texts(files)]
-    return Audit(files, warnings, broken, leaks)
+            _add_blind_images(file, [_print_of(row, source, pictures) for row in file.sample])
+    return leaking_images(grouped)
 
 
-def _add_blind_images(file: FileAudit, prints: Sequence[Any]) -> None:
+def _sources(paths: Sequence[str | Path], columns: Columns, *, accept_pairs: bool) -> list[RowFile]:
+    return [
+        RowFile(path, columns, not accept_pairs or is_labelled(path, columns)) for path in paths
+    ]
+
+
+def _add_blind_images(file: FileAudit, prints: Sequence[Fingerprint | None]) -> None:
     """Add how well the images of the sampled rows alone tell their labels."""
     auroc, findings = blind_images(file.sample, prints)
     file.blind["images"] = auroc
     file.findings += findings
 
 
-def _resolver(base: str | Path) -> Resolver:
-    """Return what says where an image lies. It remembers the last hundred thousand: making a path
-    takes longer than reading a row.
-    """
-    return lru_cache(maxsize=100_000)(lambda image: str(resolve_image(base, image)))
-
-
-def _print_of(row: Sampled, where: Resolver, columns: Columns, seen: Mapping[str, Seen]) -> Any:
+def _print_of(row: Sampled, source: RowFile, pictures: Pictures) -> Fingerprint | None:
+    columns = source.columns
     images = [] if columns.path_problem(row.image) else columns.images(row.image)
-    first = seen.get(where(images[0])) if images else None  # none of a row without a path
+    # none of a row without a path
+    first = pictures.seen.get(pictures.where(images[0])) if images else None
     return None if first is None else first.print
 
 
@@ -131,92 +156,6 @@ def size_advice(rows: int) -> str | None:
     return None
 
 
-# --- rows
-
-
-def _read(
-    audit: FileAudit,
-    path: str | Path,
-    where: Resolver,
-    keep: int,
-    columns: Columns,
-    check: TextCheck,
-    advance: Callable[[int], object],
-) -> None:
-    """Add all that a file says but the images."""
-    texts = set[int]()
-    pairs = _Pairs()
-    for scanned in scan_rows(
-        path, lambda line, message: audit.faults.append((line, message)), columns
-    ):
-        row = scanned
-        if columns.multi_image is not None:
-            row = scanned._replace(problem=training_problem(scanned, columns))
-        _add_row(audit, row, where, keep, columns)
-        if row.intact and row.text and (key := hash(row.text)) not in texts:
-            texts.add(key)
-            audit.text_keys.setdefault(text_key(row.text), row.line)
-        pairs.add(row)
-        advance(1)
-        if row.problem is None:
-            check.add(row)
-    if not audit.rows and not audit.faults:
-        audit.faults.append((1, "there are no rows under the header"))
-    audit.texts = len(texts)
-    audit.sample = check.sample
-    audit.problem_count += len(audit.faults)
-    audit.problems = heapq.nsmallest(keep, [*audit.faults, *audit.problems])
-    audit.warnings += pairs.warnings()
-    audit.findings += check.findings()
-    audit.blind["texts"] = check.blind
-
-
-def _add_row(audit: FileAudit, row: Row, where: Resolver, keep: int, columns: Columns) -> None:
-    audit.rows += 1
-    if row.label is not None:
-        audit.labels[row.label] += 1
-    if row.problem is not None:
-        audit.problem_count += 1
-        audit.bad_lines.add(row.line)
-        if len(audit.problems) < keep:
-            audit.problems.append((row.line, row.problem))
-    if row.intact and row.image_path.strip() and not columns.path_problem(row.image_path):
-        for image in columns.images(row.image_path):
-            audit.images.setdefault(where(image), []).append(row.line)
-
-
-class _Pairs:
-    """Which labels each pair of image and text has, by hash, so that millions fit."""
-
-    def __init__(self) -> None:
-        self.first: dict[int, tuple[int, int]] = {}  # hash of the pair → its label and line
-        self.clashes: list[tuple[int, int]] = []  # lines of the same pair with unlike labels
-        self.repeated = 0
-
-    def add(self, row: Row) -> None:
-        if row.problem is not None or row.label is None or not row.image_path or not row.text:
-            return
-        label, line = self.first.setdefault(hash((row.image_path, row.text)), (row.label, row.line))
-        if label != row.label:
-            self.clashes.append((line, row.line))
-        elif line != row.line:
-            self.repeated += 1
-
-    def warnings(self) -> Iterator[str]:
-        if self.clashes:
-            shown = ", ".join(f"{a} and {b}" for a, b in self.clashes[:3])
-            more = f" and {len(self.clashes) - 3:,} more" if len(self.clashes) > 3 else ""
-            yield (
-                "the same image and text stand once as match and once as mismatch: lines"
-                f" {shown}{more}; drop the wrong one"
-            )
-        if self.repeated:
-            yield (
-                f"{plural(self.repeated, 'row')} repeat{'s' * (self.repeated == 1)} an earlier one:"
-                " same image, text and label"
-            )
-
-
 def balance_advice(labels: Counter[int]) -> Iterator[str]:
     """Yield what to say of so many rows of each label; nothing where both have a fifth or more."""
     total = labels.total()
@@ -224,40 +163,16 @@ def balance_advice(labels: Counter[int]) -> Iterator[str]:
         return
     rarer = min(LABEL_NAMES, key=lambda label: labels[label])
     if not labels[rarer]:
+        cure = "" if rarer else "; make-negatives makes mismatches of rows that match"
         yield (
             f"no row is labelled {rarer} ({LABEL_NAMES[rarer]}): nothing can be learnt from one"
-            " label alone"
+            f" label alone{cure}"
         )
     elif labels[rarer] < MIN_SHARE * total:
         yield (
             f"only {labels[rarer] / total:.1%} of the rows are labelled {rarer}"
             f" ({LABEL_NAMES[rarer]}); roughly equal numbers work best"
         )
-
-
-# --- images
-
-
-def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> None:
-    bad = {path: lines for path, lines in file.images.items() if path in broken}
-    file.bad_images = len(bad)
-    file.problem_count += sum(map(len, bad.values()))
-    file.bad_lines.update(line for lines in bad.values() for line in lines)
-    problems = ((line, str(broken[path])) for path, lines in bad.items() for line in lines)
-    file.problems = heapq.nsmallest(keep, [*file.problems, *heapq.nsmallest(keep, problems)])
-    if (
-        bad
-        and len(bad) == len(file.images)
-        and all(isinstance(broken[path], FileNotFoundError) for path in bad)
-    ):
-        place = Path(next(iter(bad))).absolute()
-        file.warnings.append(
-            "not one of its images was found: the image base path is probably wrong; the first was"
-            f" looked for at {place}"
-        )
-
-
-# --- the files together
 
 
 def _size(files: Sequence[FileAudit]) -> Iterator[str]:
@@ -267,46 +182,12 @@ def _size(files: Sequence[FileAudit]) -> Iterator[str]:
         yield f"{largest.path}: {advice}"
 
 
-def _shared(files: Sequence[FileAudit]) -> Iterator[str]:
-    """Yield a line for images that stand in two files: scores on the one then flatter a model
-    trained on the other.
-    """
-    for i, first in enumerate(files):
-        for second in files[i + 1 :]:
-            if both := len(first.images.keys() & second.images.keys()):
-                yield (
-                    f"{first.path} and {second.path} share {plural(both, 'image')}; a model is only"
-                    " tested by images that it was not trained on"
-                )
-
-
-def _leaking(files: Sequence[FileAudit], leaks: dict[tuple[int, int], set[str]]) -> Iterator[str]:
-    """Yield a line for near-duplicates of images in another file."""
-    for (first, second), images in leaks.items():
-        lines = sorted(line for path in images for line in files[first].images[path])
-        shown = ", ".join(map(str, lines[:3])) + (", …" if len(lines) > 3 else "")
-        have = (
-            f"{plural(len(images), 'image')} of {files[first].path} (line{'s' * (len(lines) > 1)}"
-            f" {shown}) {'has' if len(images) == 1 else 'have'}"
-        )
+def _labels(files: Sequence[FileAudit]) -> Iterator[str]:
+    """Yield a line for files without labels next to others that have some."""
+    pairs = [file.path for file in files if not file.labelled]
+    if pairs and len(pairs) < len(files):
+        have = "has" if len(pairs) == 1 else "have"
         yield (
-            f"{have} a near-duplicate in {files[second].path}; a model is only tested by images"
-            " that it was not trained on"
+            f"{', '.join(pairs)} {have} no labels, as training and measuring need; the others"
+            " have some"
         )
-
-
-def _shared_texts(files: Sequence[FileAudit]) -> Iterator[str]:
-    """Yield a line for texts that stand in two files, but for case, punctuation and word order."""
-    for i, first in enumerate(files):
-        for second in files[i + 1 :]:
-            if both := first.text_keys.keys() & second.text_keys.keys():
-                lines = sorted(second.text_keys[key] for key in both)
-                have = (
-                    f"{plural(len(both), 'text')} of {second.path} ({in_lines(lines)})"
-                    f" {'stands' if len(both) == 1 else 'stand'} in {first.path} too"
-                )
-                share = len(both) / len(second.text_keys)
-                yield (
-                    f"{have}, word for word or nearly: {share:.1%} of its texts; a split that"
-                    " groups by text keeps such rows together"
-                )

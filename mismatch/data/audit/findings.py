@@ -14,20 +14,22 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from ftfy.badness import is_bad
 
+from mismatch.data.audit.missing_texts import is_missing_text
 from mismatch.data.audit.writing_systems import UnreadShare, main_script, unread_line
-from mismatch.data.near_duplicates import Fingerprint, near_duplicate_groups
+from mismatch.data.near_duplicates import Fingerprint
 from mismatch.data.pairs import Row
 from mismatch.errors import InputError
 
 __all__ = [
     "Finding",
     "Sampled",
+    "ShownRow",
     "TextCheck",
     "TextReader",
     "blind_images",
     "common_images",
     "in_lines",
-    "near_duplicates",
+    "shortened",
     "text_key",
 ]
 
@@ -70,22 +72,42 @@ class Sampled(NamedTuple):
     image: str  # as written
 
 
+class ShownRow(NamedTuple):
+    """A row that a finding shows, next to others."""
+
+    line: int
+    image: str  # as written
+    text: str
+
+
 @dataclass
 class Finding:
     """A doubt, with the rows it is about."""
 
     kind: (
-        # markup, garbled, long, unread, untokenized, script, boilerplate, common-image,
-        # near-duplicates, animated, mode, aspect, small, blind, blind-image
+        # markup, garbled, no-text, long, unread, untokenized, script, boilerplate, common-image,
+        # near-duplicates, same-picture, shift, transparent, blank, words, animated, mode, aspect,
+        # small, blind, blind-image
         str
     )
     message: str
     count: int = 0  # rows
     lines: list[int] = field(default_factory=list)  # the first of them
+    # the first rows of each of its groups, where it is about rows that belong together
+    groups: list[list[ShownRow]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it with plain JSON types only."""
-        return dict(vars(self))
+        """Return it with plain JSON types only; groups only where there are any."""
+        plain = {name: value for name, value in vars(self).items() if name != "groups"}
+        if self.groups:
+            plain["groups"] = [[row._asdict() for row in group] for group in self.groups]
+        return plain
+
+    def text_lines(self) -> Iterator[str]:
+        """Yield the texts of the first groups side by side, for people."""
+        for group in self.groups[:SHOWN]:
+            lines = in_lines(list(dict.fromkeys(row.line for row in group)))
+            yield f"  {lines}: {' / '.join(repr(shortened(row.text)) for row in group[:SHOWN])}"
 
 
 class TextCheck:
@@ -98,6 +120,7 @@ class TextCheck:
         self._reader = reader
         self._markup = _Lines()
         self._garbled = _Lines()
+        self._missing = _Lines()
         self._long = _Lines()
         self._unread: dict[str, _Lines] = {}  # by script
         self._unread_share = UnreadShare()
@@ -119,6 +142,8 @@ class TextCheck:
             self._markup.add(row.line, text)
         if not text.isascii() and is_bad(text):
             self._garbled.add(row.line, text)
+        if is_missing_text(text):
+            self._missing.add(row.line, text)
         if script := main_script(text):
             self._scripts.setdefault(script, _Lines()).add(row.line, text)
         if self._reader is not None:
@@ -180,6 +205,11 @@ class TextCheck:
             yield self._garbled.of_texts(
                 "garbled", f"{verb} garbled, as by a wrong encoding; ftfy repairs most of them"
             )
+        if self._missing.count:
+            verb = "stand" if self._missing.count != 1 else "stands"
+            yield self._missing.of_texts(
+                "no-text", f"{verb} for a missing one; write what the picture shows, or drop it"
+            )
         for script in self._unread_share.unread():
             lines = self._unread[script]
             yield lines.of_texts("unread", unread_line(script, lines.count))
@@ -206,7 +236,7 @@ class TextCheck:
             where = f"stands in {uses:,} of {self._uses.total():,} rows, as in line {line}"
             yield Finding(
                 "boilerplate",
-                f"the text {_short(text)!r} {where}; it can't tell images apart",
+                f"the text {shortened(text)!r} {where}; it can't tell images apart",
                 uses,
                 [line],
             )
@@ -314,50 +344,6 @@ def text_key(text: str) -> int:
     return hash(" ".join(sorted(WORD.findall(text.casefold()))) or text)
 
 
-def near_duplicates(
-    files: Sequence[Mapping[str, Sequence[int]]], prints: Mapping[str, Fingerprint]
-) -> tuple[list[list[Finding]], dict[tuple[int, int], set[str]]]:
-    """Return findings by file, and for each two files the images of the first that are
-    near-duplicates of another image in the second.
-
-    `files`: for each file, its images and the lines that name them.
-    """
-    paths = list(dict.fromkeys(path for images in files for path in images if path in prints))
-    group = dict(zip(paths, near_duplicate_groups([prints[path] for path in paths]), strict=True))
-    findings: list[list[Finding]] = [[] for _ in files]
-    leaks: dict[tuple[int, int], set[str]] = {}
-    members = [_members(images, group) for images in files]
-    for number, images in enumerate(files):
-        again = [path for paths in members[number].values() for path in paths[1:]]
-        if again:
-            lines = sorted(line for path in again for line in images[path])
-            message = (
-                f"{len(again):,}"
-                f" image{'s are near-duplicates' if len(again) != 1 else ' is a near-duplicate'} of"
-                f" another one, as in {in_lines(lines)}"
-            )
-            findings[number].append(Finding("near-duplicates", message, len(lines), lines[:KEPT]))
-        for other in range(number + 1, len(files)):
-            shared = members[number].keys() & members[other].keys()
-            shared_images = {
-                path
-                for key in shared
-                for path in members[number][key]
-                if set(members[other][key]) != {path}
-            }
-            if shared_images:
-                leaks[number, other] = shared_images
-    return findings, leaks
-
-
-def _members(images: Mapping[str, Sequence[int]], group: Mapping[str, int]) -> dict[int, list[str]]:
-    members: dict[int, list[str]] = {}
-    for path in images:
-        if path in group:
-            members.setdefault(group[path], []).append(path)
-    return members
-
-
 class _Lines:
     """How many, and the first."""
 
@@ -380,7 +366,7 @@ class _Lines:
     def finding(self, kind: str, message: str) -> Finding:
         return Finding(
             kind,
-            f"{message} ({in_lines(self.lines, self.count)}: {_short(self.example)!r})",
+            f"{message} ({in_lines(self.lines, self.count)}: {shortened(self.example)!r})",
             self.count,
             self.lines,
         )
@@ -395,5 +381,6 @@ def in_lines(lines: Sequence[int], count: int = 0) -> str:
     )
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
+    """Return a text, or the beginning of a long one, for a message."""
     return text if len(text) <= 60 else f"{text[:57]}…"

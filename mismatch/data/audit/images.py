@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mismatch.data.audit.findings import Finding, in_lines
+from mismatch.data.audit.placeholders import emptiness, is_transparent
 from mismatch.data.near_duplicates import Fingerprint, fingerprint
 from mismatch.errors import InputError, without_traceback
+from mismatch.io.remote import is_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,7 +23,23 @@ USUAL_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr"}  # Pillow's na
 LONG = 4  # long side over short side, from where on a crop of the centre loses three quarters
 SMALL = 32  # pixels, shorter side
 KEPT = 50  # lines in a report
+LEAST_USUAL = 10  # drawn pictures, and half of all: a set of drawings has no placeholders
 ODDITIES = {  # in the order of a report; one image, several
+    "transparent": (
+        "is fully transparent",
+        "are fully transparent",
+        "a model sees nothing but the background",
+    ),
+    "blank": (
+        "is of a single colour",
+        "are of a single colour",
+        "there is nothing to see; drop such rows, or find their pictures",
+    ),
+    "words": (
+        'is drawn words on a plain ground, as "image not available" is',
+        'are drawn words on a plain ground, as "image not available" is',
+        "look whether it is a picture of anything",
+    ),
     "animated": (
         "holds several frames or pages",
         "hold several frames or pages",
@@ -58,16 +76,38 @@ class Look:
     wanted.
     """
 
-    def __init__(self, check: Callable[[Path], Image], *, prints: bool) -> None:
+    def __init__(self, check: Callable[..., Image], *, prints: bool) -> None:
+        """Take `check`, which decodes a path's image or raises InputError; the colour behind a
+        transparent one may be its second argument.
+        """
         self.check = check
         self.prints = prints
 
     def __call__(self, path: str) -> Seen:
         try:
-            image = self.check(Path(path))
+            image = self.check(path if is_url(path) else Path(path))
+            odd = (*self._lacks(path, image), *oddities(path))
         except InputError as error:
             return Seen(without_traceback(error))
-        return Seen(None, fingerprint(image) if self.prints else None, oddities(path))
+        return Seen(None, fingerprint(image) if self.prints else None, odd)
+
+    def _lacks(self, path: str, image: Image) -> tuple[str, ...]:
+        """Return what there is not to see, or nothing."""
+        lack: str = emptiness(image)
+        if lack == "blank" and _may_be_transparent(path) and is_transparent(Path(path), self.check):
+            lack = "transparent"
+        return (lack,) if lack else ()
+
+
+def _may_be_transparent(path: str) -> bool:
+    """Return whether an image's header says that it has transparent parts."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.has_transparency_data
+    except OSError:  # gone since it was decoded
+        return False
 
 
 def oddities(path: str | Path) -> tuple[str, ...]:
@@ -97,7 +137,8 @@ def oddity_findings(
     """Yield the oddities of one file: `images` and the lines that name them."""
     for kind, (singular, plural, consequence) in ODDITIES.items():
         odd = [path for path in images if kind in seen[path].odd]
-        if odd:
+        is_usual = kind == "words" and len(odd) > max(LEAST_USUAL, len(images) / 2)
+        if odd and not is_usual:
             lines = sorted(line for path in odd for line in images[path])
             count = f"1 image {singular}" if len(odd) == 1 else f"{len(odd):,} images {plural}"
             yield Finding(

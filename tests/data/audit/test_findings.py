@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from mismatch.data.audit.findings import (
     TextCheck,
     blind_images,
     common_images,
-    near_duplicates,
     text_key,
 )
 from mismatch.data.near_duplicates import Fingerprint
@@ -53,10 +51,13 @@ def test_clean_texts_raise_no_doubt() -> None:
         ("it&#39;s red", "markup"),
         ("a cafÃ© in ZÃ¼rich", "garbled"),
         ("donâ€™t", "garbled"),
+        ("NaN", "no-text"),
+        ("#N/A", "no-text"),
     ],
 )
 def test_left_overs_are_named_with_their_lines(text: str, kind: str) -> None:
-    [finding] = found([*clean(50), ("a.jpg", text, 1), ("b.jpg", text + " too", 0)]).values()
+    second = text if kind == "no-text" else text + " too"
+    [finding] = found([*clean(50), ("a.jpg", text, 1), ("b.jpg", second, 0)]).values()
     assert (finding.kind, finding.count, finding.lines) == (kind, 2, [52, 53])
     assert finding.message.startswith("2 texts ")
     assert f"(lines 52, 53: {text!r})" in finding.message
@@ -189,22 +190,3 @@ def test_a_sample_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         < 60
     )
     assert [finding.kind for finding in check.findings()] == ["blind"]
-
-
-def test_near_duplicates_within_and_between_files() -> None:
-    one, two, three = (
-        Fingerprint(value, bytes([value % 251]) * 192)
-        for value in (0, 2**64 - 1, 0x5555555555555555)
-    )
-    prints = {"a": one, "a2": one, "b": two, "c": three, "c2": three}
-    files = [{"a": [2, 3], "a2": [4], "b": [5], "c": [6]}, {"b": [2], "c2": [3, 4]}]
-    within, leaks = near_duplicates(files, prints)
-    [finding] = within[0]
-    assert (finding.kind, finding.count, finding.lines) == ("near-duplicates", 1, [4])
-    assert finding.message == "1 image is a near-duplicate of another one, as in line 4"
-    assert within[1] == []
-    assert leaks == {(0, 1): {"c"}}, "b is the same file in both, which is said elsewhere"
-
-
-def test_images_without_a_fingerprint_are_left_out(tmp_path: Path) -> None:
-    assert near_duplicates([{"a": [2]}, {"a": [2], "b": [3]}], {}) == ([[], []], {})

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from mismatch.data.audit.findings import Finding
+from mismatch.data.audit.problems import ProblemGroup
 from mismatch.data.audit.report import Audit, FileAudit
 
 
 def file_audit(path: str = "train.csv") -> FileAudit:
-    return FileAudit(
+    file = FileAudit(
         path,
         rows=10,
         labels=Counter({1: 6, 0: 2}),
@@ -18,11 +19,11 @@ def file_audit(path: str = "train.csv") -> FileAudit:
         bad_images=1,
         blind={"texts": 0.52, "images": None},
         bad_lines={2, 3},
-        problems=[(2, "the text is empty")],
-        problem_count=3,
         warnings=["odd"],
         findings=[Finding("markup", "1 text holds HTML", 1, [4])],
     )
+    file.set_problems([ProblemGroup("empty", 3, [(2, "the text is empty")])])
+    return file
 
 
 def test_the_lines_of_a_file() -> None:
@@ -33,9 +34,9 @@ def test_the_lines_of_a_file() -> None:
         "  images    1 distinct, 1 can't be used",
         "  texts     9 distinct",
         "  blind     texts 0.52 (AUROC with which these alone tell the labels; 0.5 is best)",
-        "  problems  3",
+        "  problems  3: 3 rows with an empty field",
         "train.csv:2: the text is empty",
-        "train.csv: … and 2 more",
+        "train.csv: … and 2 more rows with an empty field",
         "warning: train.csv: odd",
         "warning: train.csv: 1 text holds HTML",
     ]
