@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import MODEL_OPTIONS, PATH, REVIEW_BAND, ROW_OPTIONS, fitting_options
+from mismatch.cli.options import (
+    MODEL_OPTIONS,
+    PATH,
+    PREVALENCE,
+    REVIEW_BAND,
+    ROW_OPTIONS,
+    fitting_options,
+)
 from mismatch.cli.value_types import FINITE, FiniteRange, Parsed, numbers
 from mismatch.cli.verb import choice, echo_result, option, verb
 
@@ -38,6 +45,7 @@ def _scores(word: str) -> tuple[float, ...]:
     option("--shrinkage", FiniteRange(0), 200.0),
     REVIEW_BAND,
     option("--max-risk", FINITE, metavar="R"),
+    PREVALENCE,
     *fitting_options(2, "Of the resamples that intervals are made of."),
 )
 def command(model: str, rows: Path, as_json: bool, **options: Any) -> None:
