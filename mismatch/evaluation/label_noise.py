@@ -122,7 +122,10 @@ def estimate_noise(
     }
     present = [k for k in range(len(cells.names)) if sizes[0, k]]
     why = _why(cells, sizes[0], present)
-    return NoiseShares(_share(wrong.sum(axis=2), sizes.sum(axis=1), why), by_kind)
+    all_rows = _share(wrong.sum(axis=2), sizes.sum(axis=1), why)
+    # what a form of the curve gets wrong, it gets wrong in all kinds: that does not even out
+    least = sum(part.interval.low * part.rows for part in by_kind.values()) / all_rows.rows
+    return NoiseShares(all_rows._replace(interval=all_rows.interval.with_value(least)), by_kind)
 
 
 def _cells(truth: Indices, belief: Floats, kinds: Sequence[str]) -> _Cells:
@@ -276,7 +279,9 @@ def _share(wrong: Floats, rows: Floats, why: str) -> NoiseShare:
     spans = [percentiles(view[1:], LEVEL, value=float(view[0])) for view in shares]
     # a share of nothing found has no resamples to move it, and is no proof of none
     spans.append(wilson_interval(value, int(rows[0]), NormalDist().inv_cdf((1 + LEVEL) / 2)))
-    interval = Interval(min(span.low for span in spans), max(span.high for span in spans))
+    low = min(span.low for span in spans)
+    whole = np.floor(low * rows[0]) / max(rows[0], 1.0)  # less than one label is none
+    interval = Interval(float(whole), max(span.high for span in spans))
     if not why and interval.high - interval.low > MAX_WIDTH:
         why = "the rows leave too much open"
     return NoiseShare(value, interval, int(rows[0]), why)
