@@ -170,10 +170,10 @@ def _doubts(cells: _Cells, counts: Floats, view: _View) -> Floats:
         doubts[:, k] = _mixed(fit.odds, counts[:, k]) if is_mixed else fit.wrong_mismatch
         if k == easiest:
             doubts[:, 0] = fit.wrong_match
-    rows = counts[0].sum(axis=1)
     if view.of_all_kinds:
-        doubts[:, 0] *= rows[1:].sum() / max(rows[easiest], 1.0)
-    elif len(rows) == 2:
+        together = counts[:, 1:].sum(axis=1)
+        doubts[:, 0] = _fitted(matches, together, cells.logits).wrong_match
+    elif len(cells.names) == 2:
         doubts[:, 0] *= EASY
     return np.minimum(doubts, 1.0)
 
