@@ -245,8 +245,8 @@ def _fitted(matches: Floats, mismatches: Floats, logits: Floats) -> _Fit:
 
 def _part(part: Floats, whole: Floats) -> Floats:
     """Map (B, S), twice → (B, 1) the share of the first in the second."""
-    share = part.sum(axis=1) / np.maximum(whole.sum(axis=1), 1e-12)
-    return np.minimum(share, MAX_NOISE)[:, None]
+    share = part.sum(axis=1, keepdims=True) / np.maximum(whole.sum(axis=1, keepdims=True), 1e-12)
+    return np.asarray(np.minimum(share, MAX_NOISE), np.float64)
 
 
 def _newton(
