@@ -47,10 +47,8 @@ def command(model: str, rows: Path, output: Path, report: Path | None, **options
     --report: HTML page with pictures of the first 100 rows, or of --top.
     --top: Only the N most suspicious rows.  [default: all, those that can't be scored last]
     --only: Rank rows with this value alone, as label=1; heads are trained on all.
-        [default: all rows]
     --exclude-kind: Leave rows of this kind out of the ranking; may be repeated.
-    --kind-column: Column that names the kinds, whose shares of wrong labels are told apart.
-        [default: kind, where there is one]
+    --kind-column: Column of kinds, judged apart.  [default: kind, where there is one]
     --folds: Parts of the images, each scored by a head that never saw it.
     --repeats: Times that this is done, with other folds.
     --seed: Seed of the folds and the heads.

@@ -124,8 +124,8 @@ def estimate_noise(
     why = _why(cells, sizes[0], present)
     all_rows = _share(wrong.sum(axis=2), sizes.sum(axis=1), why)
     # what a form of the curve gets wrong, it gets wrong in all kinds: that does not even out
-    least = sum(part.interval.low * part.rows for part in by_kind.values()) / all_rows.rows
-    return NoiseShares(all_rows._replace(interval=all_rows.interval.with_value(least)), by_kind)
+    lowest = sum(part.interval.low * part.rows for part in by_kind.values()) / all_rows.rows
+    return NoiseShares(all_rows._replace(interval=all_rows.interval.with_value(lowest)), by_kind)
 
 
 def _cells(truth: Indices, belief: Floats, kinds: Sequence[str]) -> _Cells:

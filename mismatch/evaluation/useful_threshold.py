@@ -44,9 +44,9 @@ def choose_by_default(
     missed = min(recalls, key=lambda label: recalls[label])
     if recalls[missed] >= MIN_RECALL:
         return Chosen(best, "")
-    found = f"{100 * recalls[missed]:.0f} % of the {missed}es"
+    share = f"{100 * recalls[missed]:.0f} % of the {missed}es"
     note = (
-        f"the threshold of the best accuracy finds {found}, {_shares(counts, prevalence)}; the one"
+        f"the threshold of the best accuracy finds {share}, {_shares(counts, prevalence)}; the one"
         " of the best Matthews correlation is taken; `objective` chooses otherwise"
     )
     return Chosen(choose_threshold(labels, scores, Objective(INSTEAD, prevalence=prevalence)), note)

@@ -268,9 +268,11 @@ def test_from_python_on_rows_in_memory(run: Any, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr() == ("", "")
 
 
-def relabelled(write_rows: Any, share: float, *, reverse: bool = False) -> None:
+def relabelled(
+    write_rows: Any, share: float, *, reverse: bool = False, best_is_wrong: bool = False
+) -> None:
     """The rows of rows.csv, of which this share are matches by the bundle's own score, with some
-    noise; or labels the other way round.
+    noise; or labels the other way round, or a mismatch with the highest score.
     """
     with Path("rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -278,6 +280,8 @@ def relabelled(write_rows: Any, share: float, *, reverse: bool = False) -> None:
     ranks = np.array([one.similarity_score for one in predicted]).argsort().argsort()
     noisy = ranks + np.random.default_rng(1).normal(0, 15, len(rows))
     matches = noisy.argsort().argsort() >= (1 - share) * len(rows)
+    if best_is_wrong:
+        matches[ranks.argmax()] = False
     labelled = zip(rows, matches, strict=True)
     table = [(row["image_path"], row["text"], int(match != reverse)) for row, match in labelled]
     write_rows(Path("rows.csv"), [("image_path", "text", "label"), *table])
@@ -307,7 +311,8 @@ def test_labels_the_other_way_round_are_refused(run: Any, write_rows: Any) -> No
     assert "other way round" in dry.stderr
 
 
-def test_costs_at_which_all_is_one_thing_are_refused(run: Any) -> None:
+def test_costs_at_which_all_is_one_thing_are_refused(run: Any, write_rows: Any) -> None:
+    relabelled(write_rows, 0.5, best_is_wrong=True)
     before = Path("bundle/manifest.json").read_bytes()
     result = run("--objective", "cost", "--cost-miss", "100000")
     assert result.exit_code == 2, result.output

@@ -175,10 +175,10 @@ def _widths(spec: HeadSpec) -> tuple[int, int]:
 
 def _cosines(width: int, images: Array, texts: Array) -> Array:
     """Map (B, image_width), (B, text_width) → (B,) cosines of the embeddings, without features."""
-    one = images[:, :width]
-    other = texts[:, :width]
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return np.asarray((one * other).sum(1) / np.maximum(lengths, 1e-12), np.float32)
+    left = images[:, :width]
+    right = texts[:, :width]
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return np.asarray((left * right).sum(1) / np.maximum(lengths, 1e-12), np.float32)
 
 
 class _Opened(NamedTuple):
