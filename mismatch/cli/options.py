@@ -102,6 +102,8 @@ def _row_options(parse_base: Callable[[str], str], base_help: str) -> tuple[clic
             [default: 0 and 1 only]
         --multi-image: Several images a row, separated by ;, and whether a row matches by its best
             one or by all.  [default: one image a row]
+        --encoding: Encoding of CSV, TSV, JSON lines and titles that are not UTF-8, as gb18030 or
+            cp1252.  [default: UTF-8]
         --allow-outside-images: Let image paths leave --image-base-path, by .., as absolute ones or
             through links.
         --isolate-decoding: Decode images in processes of their own, with bounds of time and memory:
@@ -115,6 +117,7 @@ def _row_options(parse_base: Callable[[str], str], base_help: str) -> tuple[clic
         option("--label-column", default="label", metavar="NAME"),
         option("--label-map", default="", metavar="MAP", show_default=False),
         choice("--multi-image", get_args(MultiImage)),
+        option("--encoding", metavar="NAME"),
         flag("--allow-outside-images"),
         flag("--isolate-decoding"),
     )
@@ -161,6 +164,7 @@ PLAIN = {
     "label_column": "label",
     "label_map": "",
     "multi_image": None,
+    "encoding": None,
 }
 *PAIR_OPTIONS, SLICE_VALUE = described(
     """
@@ -218,8 +222,8 @@ def check_pair(
         raise click.UsageError(f"--image and --text go together; --{missing} is missing")
     if any(options[name] != default for name, default in PLAIN.items()):
         raise click.UsageError(
-            "--image-column, --text-column, --label-column, --label-map and --multi-image go with"
-            " --csv"
+            "--image-column, --text-column, --label-column, --label-map, --multi-image and"
+            " --encoding go with --csv"
         )
     return image, text
 

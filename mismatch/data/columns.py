@@ -5,13 +5,15 @@ label names, several images, paths that leave a folder.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
 from mismatch.data.confined import ConfinedFolder
+from mismatch.data.encoding import check_encoding
 from mismatch.errors import InputError, LabelError
 from mismatch.io.remote import Remote, is_url, located
 
@@ -39,6 +41,7 @@ ALIASES = {
 }
 OPTIONS = {"image_path": "image_column", "text": "text_column", "label": "label_column"}
 SEPARATOR = ";"  # between the images of a row
+WHOLE = re.compile(r"([0-9]+)[.,]0+")  # a whole number that a program wrote with a fraction
 NAMED = {
     "match": "match/mismatch",
     "mismatch": "match/mismatch",
@@ -66,6 +69,8 @@ class Columns:
     multi_image: MultiImage | None = None
     # folder or URL that image paths are relative to and may not leave; empty: they may lie anywhere
     inside: str = ""
+    # of CSV, TSV and JSON lines; None: UTF-8
+    encoding: str | None = field(default=None, repr=False)  # digests of rows read in UTF-8 stay
 
     def __post_init__(self) -> None:
         names = (self.image, self.text, self.label)
@@ -77,6 +82,8 @@ class Columns:
         if self.multi_image not in (None, *get_args(MultiImage)):
             raise InputError(f"`multi_image` is {self.multi_image!r}; best or all is needed")
         _ = self.labels  # refuses a wrong map at once
+        if self.encoding is not None:
+            check_encoding(self.encoding)
 
     @cached_property
     def labels(self) -> dict[str, int]:
@@ -87,6 +94,17 @@ class Columns:
             )
         named = _label_map(self.label_map) if self.label_map.strip() else {}
         return named if named.keys() & LABELS.keys() else LABELS | named
+
+    def label_of(self, written: str) -> int | None:
+        """Return the label that is written so; None for none. A whole number may end in .0."""
+        label = self.labels.get(written)
+        if label is None:
+            plain = written.strip().lower()
+            whole = WHOLE.fullmatch(plain)
+            label = self.labels.get(plain)
+            if label is None and whole:
+                label = self.labels.get(whole[1])
+        return label
 
     @cached_property
     def restrained(self) -> bool:
@@ -145,13 +163,17 @@ class Columns:
         return None if outside is None else leaving(outside, self.inside)
 
 
+_PLAIN = Columns()
+
+
 def parse_label(value: str, columns: Columns | None = None) -> int:
     """Return the label that is written 0 or 1, or as the label map of `columns` says; LabelError
     for anything else.
     """
-    labels = LABELS if columns is None else columns.labels
+    columns = _PLAIN if columns is None else columns
+    labels = columns.labels
     written = value.strip()
-    label = labels.get(written.lower())
+    label = columns.label_of(value)
     if label is None and not written:
         raise LabelError(f"the label is empty; {' or '.join(labels)} is needed")
     if label is None and labels == LABELS:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from mismatch.data.columns import ALIASES, COLUMNS, LABELS, Columns, parse_label, resolve_image
+from mismatch.data.encoding import codec_name, is_utf8
 from mismatch.data.readers.arrow import arrow_header, arrow_rows
-from mismatch.data.readers.csv import bad_bytes, csv_header, csv_rows, not_utf8, open_text
+from mismatch.data.readers.csv import csv_header, csv_rows
 from mismatch.data.readers.dataset_folder import STATE, dataset_files
 from mismatch.data.readers.json import json_header, json_rows
+from mismatch.data.readers.text_files import open_text
 from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row
 from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.io.atomic import sha256_file
@@ -66,14 +68,16 @@ def read_header(
     require_label: bool,
     columns: Columns = PLAIN,
     aliases: bool = False,
+    strict: bool = True,
 ) -> list[str]:
     """Return the names of the columns, as rows have them; InputError where a needed one is missing.
-    `aliases`: usual names stand for needed ones: file, title.
+    `aliases`: usual names stand for needed ones: file, title; `strict`: see `read_rows`.
 
     JSONL has the keys of its first hundred objects as columns; Parquet and datasets those columns
     that don't hold bytes.
     """
-    reading = Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases)
+    needed = _needed(require_label)
+    reading = Reading(located(path), columns, needed, _raise_at(path), aliases, strict)
     kind = kind_of(path)
     if kind in DELIMITERS:
         return csv_header(reading, DELIMITERS[kind])
@@ -86,14 +90,17 @@ def read_rows(
     require_label: bool,
     columns: Columns = PLAIN,
     aliases: bool = False,
+    strict: bool = True,
 ) -> Iterator[Row]:
     """Stream the records; a record that can't be used carries its problem, a file that can't be
     read raises InputError.
 
     The name, or the URL, says what a file is: .tsv, .jsonl, .parquet; a folder is a dataset; all
-    others are CSV.
+    others are CSV. `strict`: a CSV with bytes that are not in its encoding can't be read; else they
+    are a problem of their row, unless the whole file is in another encoding.
     """
-    return _rows(Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases))
+    needed = _needed(require_label)
+    return _rows(Reading(located(path), columns, needed, _raise_at(path), aliases, strict))
 
 
 def scan_rows(path: str | Path, fault: Fault, columns: Columns = PLAIN) -> Iterator[Row]:
@@ -103,10 +110,6 @@ def scan_rows(path: str | Path, fault: Fault, columns: Columns = PLAIN) -> Itera
     A missing column is one fault, and its rows are checked for the rest. InputError only for a file
     that can't be opened.
     """
-    if kind_of(path) in DELIMITERS:
-        with open_text(path, "replace"):
-            for line, byte in bad_bytes(path):
-                fault(line, not_utf8(byte))
     yield from _rows(Reading(path, columns, COLUMNS, fault, strict=False))
 
 
@@ -145,12 +148,17 @@ def usable_rows(
 
 
 def all_columns(
-    path: str | Path | Remote, *, require_label: bool, columns: Columns = PLAIN
+    path: str | Path | Remote,
+    *,
+    require_label: bool,
+    columns: Columns = PLAIN,
+    strict: bool = True,
 ) -> list[str]:
     """Return what `read_header` does, with the keys of all objects of JSON lines, in the order in
     which they come; InputError for more than a table has columns.
     """
-    header = dict.fromkeys(read_header(path, require_label=require_label, columns=columns))
+    names = read_header(path, require_label=require_label, columns=columns, strict=strict)
+    header = dict.fromkeys(names)
     if kind_of(path) == "jsonl":
         for row in read_rows(path, require_label=require_label, columns=columns):
             header |= dict.fromkeys(row.columns)
@@ -274,6 +282,8 @@ def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
     )
     if reading != PLAIN:
         digest.update(repr(reading).encode())
+    if not is_utf8(columns.encoding):
+        digest.update(codec_name(columns.encoding).encode())
     return digest.hexdigest()
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 import json
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mismatch.data.columns import ALIASES, COLUMNS, OPTIONS, SEPARATOR, Columns, folded, parse_label
@@ -35,6 +36,7 @@ MAX_COLUMNS = 4_096
 # columns of a file that `predict` has written
 PREDICTED = {"similarity_score", "threshold", "is_match", "prediction"}
 NAMES_SHOWN = 20  # columns in one message
+EMPTY: Mapping[str, str] = MappingProxyType({})
 Fault = Callable[[int, str], None]  # is given a line and what is wrong with the file there
 
 
@@ -67,8 +69,8 @@ class Reading:
     needed: tuple[str, ...]  # some of COLUMNS
     fault: Fault
     aliases: bool = False  # whether usual names stand for needed ones: file, title
-    # whether the first byte that is not UTF-8 is a fault where it is met; else it has been said
-    # before
+    # whether the first byte that is not in the encoding is a fault; else it is a problem of its
+    # row, unless the whole file is in another encoding
     strict: bool = True
 
     def names(self, header: list[str]) -> list[str] | None:
@@ -86,9 +88,22 @@ class Reading:
         names = self.columns.named(header)
         return _renamed(names) if self.aliases else names
 
-    def present(self, header: list[str], names: list[str]) -> tuple[str, ...]:
-        """Return those of the needed columns that are there; the others are a fault."""
-        if missing := [name for name in self.needed if name not in names]:
+    def present(
+        self, header: list[str], names: list[str], unreadable: Mapping[str, str] = EMPTY
+    ) -> tuple[str, ...]:
+        """Return those of the needed columns that are there; the others are a fault. `unreadable`:
+        columns that are left out → what they hold.
+        """
+        missing = [name for name in self.needed if name not in names]
+        for column in map(self.columns.asked, missing):
+            if column in unreadable:
+                self.fault(
+                    1,
+                    f"column {column!r} holds values of the type {unreadable[column]}, which are no"
+                    " texts; write it as strings",
+                )
+        missing = [name for name in missing if self.columns.asked(name) not in unreadable]
+        if missing:
             asked = [self.columns.asked(name) for name in missing]
             words = ", ".join(
                 repr(column) if column == name else f"{column!r} (`{OPTIONS[name]}`)"
@@ -109,10 +124,7 @@ class Reading:
         text = columns.get("text", "")
         label = None
         if "label" in present:
-            written = columns.get("label", "")
-            label = self.columns.labels.get(written)
-            if label is None:
-                label = self.columns.labels.get(written.strip().lower())
+            label = self.columns.label_of(columns.get("label", ""))
         only_label = False
         bad_label = label is None and "label" in present
         if bad_label or not (image_path.strip() and text.strip()):
@@ -137,7 +149,9 @@ class Reading:
             self.columns.label_map
             and (
                 label := (
-                    row.label if "label" in self.needed else self.columns.labels.get(_said(row))
+                    row.label
+                    if "label" in self.needed
+                    else self.columns.label_of(row.columns.get("label", ""))
                 )
             )
             is not None
@@ -203,10 +217,6 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def _said(row: Row) -> str:
-    return row.columns.get("label", "").strip().lower()
-
-
 def _renamed(header: list[str]) -> list[str]:
     """Put the needed name, where it is missing, in place of the first usual one for it."""
     plain = [folded(name) for name in header]
@@ -221,6 +231,8 @@ def _renamed(header: list[str]) -> list[str]:
 
 
 def _hint(header: list[str], missing: list[str], columns: Columns) -> str:
+    if header[:1] and header[0].startswith("{"):
+        return "; these are JSON lines: name the file .jsonl"
     marks = [mark for mark in ";\t|," if len(header) == 1 and mark in header[0]]
     if marks:
         cure = "save the file with commas"

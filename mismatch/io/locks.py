@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["locked"]
 
 # errors of a file system without locks
+TRIES = 100  # at a lock whose owner removes it again and again
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 NOT_NEXT_TO = {errno.EACCES, errno.EPERM, errno.EROFS}
 SIGNED = b'{"pid": '  # how a signed lock begins
@@ -111,9 +112,9 @@ def _kernel_lock(target: Path, file: Path) -> BaseFileLock | None:
     from filelock import FileLock, Timeout
 
     lock = FileLock(file, thread_local=False, fallback_to_soft=False)
-    while True:
+    for _ in range(TRIES):
         if not file.parent.is_dir():  # which filelock would make
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+            break
         try:
             lock.acquire(blocking=False)
             return lock
@@ -124,6 +125,7 @@ def _kernel_lock(target: Path, file: Path) -> BaseFileLock | None:
             if error.errno in NO_LOCKS:
                 return None
             raise
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
 
 
 def _may_sign(file: Path) -> bool:

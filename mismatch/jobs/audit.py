@@ -298,7 +298,7 @@ def _leaked(report: Audit) -> dict[str, str]:
 
 
 def _header(source: RowSource) -> list[str]:
-    return all_columns(source.path, require_label=True, columns=source.columns)
+    return all_columns(source.path, require_label=True, columns=source.columns, strict=False)
 
 
 def _rejected(target: Path) -> Path:

@@ -277,12 +277,16 @@ class _Run:
             label="evaluate",
         )
         _warn_of_unused_slices(predictor, rows)
+        if rows.unread_note:
+            logger.warning(rows.unread_note)
         return _Scored(self._checked(rows), memo)
 
     def compare(self, labelled: Labelled, predictor: Predictor, name: str) -> Comparison:
         """Score all rows with another model, and compare the two."""
         other = self._checked(score_all(predictor, self.source, label="against"))
         _warn_of_unused_slices(predictor, other)
+        if other.unread_note and not labelled.unread_note:
+            logger.warning(f"{name}: {other.unread_note}")
         log_unscorable(labelled, other, name)
         return compare_models(labelled, other, name)
 

@@ -33,6 +33,7 @@ from mismatch.jobs.output.explanation_files import (
 )
 from mismatch.jobs.results import Result
 from mismatch.progress import progress
+from mismatch.runtime.languages import UnreadTexts
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.runtime.slice_use import SliceUse
 from mismatch.specs import LongText
@@ -200,10 +201,12 @@ def _scored(predictor: Predictor, source: RowSource, *, labelled: bool, count: i
     rows = read_rows(source.path, require_label=labelled, columns=source.columns)
     predictions = predictor.predict_rows(rows, image_base_path=source.base, columns=source.columns)
     use = SliceUse(predictor.slices, predictor.threshold)
+    unread = UnreadTexts(predictor.pipeline.tokenizer)
     with progress("score", unit="row") as advance:
         for row, prediction in predictions:
             number += 1
             use.add(row.columns)
+            unread.add(row.text)
             failed += prediction.similarity_score is None
             wrongness = _wrongness(row, prediction, labelled=labelled)
             if wrongness is not None:
@@ -211,7 +214,7 @@ def _scored(predictor: Predictor, source: RowSource, *, labelled: bool, count: i
             if len(ranked) > 2 * count + HELD:
                 ranked = _first(ranked, count)
             advance(1)
-    if warning := use.warning():
+    for warning in filter(None, (use.warning(), unread.warning())):
         logger.warning(warning)
     if failed:
         logger.info(

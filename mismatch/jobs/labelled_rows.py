@@ -12,6 +12,7 @@ from mismatch.errors import InputError
 from mismatch.io.text import plural
 from mismatch.jobs.options import RowSource
 from mismatch.progress import progress
+from mismatch.runtime.languages import UnreadTexts
 from mismatch.runtime.slice_use import SliceUse
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Labelled:
     long_texts: int = 0  # different texts over the model's context
     truncated: int = 0  # long texts that were scored without their end
     sliced: int = 0  # rows whose slice has a threshold of its own
+    unread_note: str | None = None  # what to say of texts that the model can't read
 
     def add(self, row: Row, prediction: Prediction) -> None:
         """Count one row."""
@@ -106,15 +108,18 @@ def score_all(
         rows, image_base_path=source.base, columns=source.columns, known=memo
     )
     use = SliceUse(predictor.slices, predictor.threshold)
+    unread = UnreadTexts(predictor.pipeline.tokenizer)
     with progress(label, unit="row") as advance:
         for row, prediction in predictions:
             labelled.add(row, prediction)
             write(row, prediction)
             use.add(row.columns)
+            unread.add(row.text)
             advance(1)
     labelled.long_texts = predictions.counts.long_texts
     labelled.truncated = predictions.counts.truncated
     labelled.sliced = use.sliced
+    labelled.unread_note = unread.warning()
     return labelled
 
 
@@ -125,6 +130,8 @@ def score_labelled(
     are named in the log, the first ten.
     """
     labelled = score_all(predictor, source, wanted=wanted)
+    if labelled.unread_note:
+        logger.warning(labelled.unread_note)
     if len(labelled.labels) < min_rows:
         without = ""
         if labelled.unscorable:

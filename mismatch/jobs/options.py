@@ -45,6 +45,7 @@ class RowOptions(TypedDict, total=False):
     label_column: str  # column of the labels, where labels are needed; "label"
     label_map: str  # names of labels, as in "match=1,mismatch=0"; "": 0 and 1 only
     multi_image: MultiImage | None  # several images a row, separated by ;, "best" or "all"; None
+    encoding: str | None  # of CSV, TSV and JSON lines; None: UTF-8
     allow_outside_images: bool  # whether image paths may leave image_base_path; False
     isolate_decoding: bool  # decode in processes with bounds of time and memory; False
 
@@ -86,6 +87,7 @@ class RowSettings(_Settings):
     label_column: str = "label"
     label_map: str = ""
     multi_image: MultiImage | None = None
+    encoding: str | None = None
     allow_outside_images: bool = False
     isolate_decoding: bool = False
 
@@ -132,6 +134,7 @@ def open_rows(
         label_map=settings.label_map,
         multi_image=settings.multi_image,
         inside="" if settings.allow_outside_images else base,
+        encoding=settings.encoding,
     )
     spooled = rows_file(rows, columns, base, absolute_images=absolute_images)
     with spooled as file, isolated_decoding(settings.isolate_decoding):

@@ -33,6 +33,7 @@ from mismatch.jobs.results import Result
 from mismatch.jobs.scored_windows import Entry, RunCounts, Window, kept_columns, scored_windows
 from mismatch.jobs.value_checks import check_whole_number
 from mismatch.progress import Advance, progress
+from mismatch.runtime.languages import UnreadTexts
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.slice_use import SliceUse
 from mismatch.specs import LongText, ReviewBand
@@ -209,11 +210,12 @@ def _predict(
             stack.enter_context(lock_file(file.name))
         predictor = settings.open(model)
         sink = stack.enter_context(_sink(file, predictor, source, settings, order))
-        _score(predictor, source, settings, order, sink)
+        unread = UnreadTexts(predictor.pipeline.tokenizer)
+        _score(predictor, source, settings, order, sink, unread)
     counts = sink.counts
     long_texts = long_texts_note(predictor, counts.long_texts)
     use = SliceUse(predictor.slices, predictor.threshold, counts.rows, counts.sliced)
-    if warning := use.warning():
+    for warning in filter(None, (use.warning(), unread.warning())):
         logger.warning(warning)
     return PredictFileResult(
         output=file.name,
@@ -266,10 +268,11 @@ def _score(
     settings: PredictSettings,
     order: Order,
     sink: Sink,
+    unread: UnreadTexts,
 ) -> None:
     """Score rows into a sink, a window at a time; those that it has are not looked at again."""
     rows = islice(settings.rows(source), sink.counts.rows, None)
-    windows = scored_windows(predictor, rows, source, list(settings.kept(source)))
+    windows = scored_windows(predictor, rows, source, list(settings.kept(source)), unread)
     with progress("predict", unit="row") as advance:
         if order.ranked:
             sink.write(_lowest(_entries(windows, sink.counts, advance), order.top))

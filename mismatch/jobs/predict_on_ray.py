@@ -32,6 +32,7 @@ from mismatch.jobs.row_tables import table_kind
 from mismatch.jobs.scored_windows import RunCounts, scored_windows
 from mismatch.progress import progress
 from mismatch.runtime.decoding import DecodingPool
+from mismatch.runtime.languages import UnreadTexts
 from mismatch.runtime.slice_use import SliceUse
 from mismatch.scale.ray import Actors, actors
 
@@ -96,6 +97,7 @@ class BlockScorer:
         self._job = job
         decoder = DecodingPool() if settings.isolate_decoding else None
         self._predictor = settings.open(job.model, decoder)
+        self._unread = UnreadTexts(self._predictor.pipeline.tokenizer)
 
     def run_settings(self) -> dict[str, Any]:
         """Return all that scores depend on, but for the rows."""
@@ -116,6 +118,10 @@ class BlockScorer:
         predictor = self._predictor
         return SliceUse(predictor.slices, predictor.threshold, rows, sliced).warning()
 
+    def language_warning(self) -> str | None:
+        """Return what to say of texts that the model can't read, among those of this actor."""
+        return self._unread.warning()
+
     def score(self, number: int, rows: list[Row]) -> Block:
         """Write a part, whole or not at all."""
         counts = RunCounts()
@@ -124,7 +130,8 @@ class BlockScorer:
         with atomic_binary(path) as file:
             with ParquetTable(file, list(self._job.kept.values())) as table:
                 table.begin()
-                for window in scored_windows(self._predictor, rows, source, list(self._job.kept)):
+                kept = list(self._job.kept)
+                for window in scored_windows(self._predictor, rows, source, kept, self._unread):
                     counts.add(window)
                     for entry in window.entries:
                         table.add(entry.prediction, entry.kept)
@@ -172,7 +179,8 @@ def predict_on_ray(
         log = _score(pool, source, settings, cluster, folder, job.kept)
         counts = RunCounts(log.total("rows"), log.total("failed"), log.total("long_texts"))
         long_texts = pool.ask("long_texts_note", counts.long_texts)
-        if warning := pool.ask("slices_warning", counts.rows, log.total("sliced")):
+        unused_slices = pool.ask("slices_warning", counts.rows, log.total("sliced"))
+        for warning in filter(None, (unused_slices, pool.ask("language_warning"))):
             logger.warning(warning)
     return RayOutcome(counts, len(log.blocks), long_texts)
 

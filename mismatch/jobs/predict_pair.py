@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -19,11 +20,14 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.results import Result
 from mismatch.reports.prediction_lines import prediction_lines
+from mismatch.runtime.languages import unread_warning
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.runtime.text_tower import TextCounts
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = ["PairResult", "predict_pair"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,4 +72,6 @@ def predict_pair(
         prediction = predictor.predict(source, text, slice_value=slice_value, counts=counts)
     if prediction.similarity_score is None:
         raise CheckpointError(f"{model_name(model)}: {prediction.status}")
+    if warning := unread_warning(predictor.pipeline.tokenizer, [text]):
+        logger.warning(warning)
     return PairResult(prediction, long_texts_note(predictor, counts.long_texts))

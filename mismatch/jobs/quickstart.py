@@ -18,18 +18,18 @@ from mismatch.data.pairs import load_pairs
 from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, MissingExtraError
 from mismatch.evaluation.metrics import binary_metrics
-from mismatch.io.atomic import atomic_file, write_json
+from mismatch.io.atomic import atomic_file
 from mismatch.jobs.evaluate import evaluate
 from mismatch.jobs.explain_rows import explain_pair
 from mismatch.jobs.output.tables import COLUMNS, fields
 from mismatch.jobs.quickstart_folder import (
     BUNDLE,
     EXPLANATION,
-    MARKER,
     PREDICTIONS,
     REPORT,
     own_files,
     own_folder,
+    write_marker,
 )
 from mismatch.jobs.quickstart_model import (
     KNOWN_PROBE,
@@ -202,7 +202,7 @@ def run_plan(folder: Path, plan: QuickstartPlan) -> QuickstartResult:
     _check_extra()
     with own_folder(folder), left_as_found():
         result = _run(folder, plan)
-        write_json(folder / MARKER, result.to_dict())
+        write_marker(folder, result.to_dict())
     return result
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from mismatch.errors import InputError
 from mismatch.io.atomic import is_leftover, write_json
@@ -25,6 +26,7 @@ __all__ = [
     "REPORT",
     "own_files",
     "own_folder",
+    "write_marker",
 ]
 
 MARKER = "quickstart.json"  # what was measured; a folder with it may be written again
@@ -63,6 +65,7 @@ OWN_FILE = re.compile(
     rf"|(?:backbone|bundle)/{WEIGHTS_AND_SETTINGS}"
     rf"|model/(?:(?:best_model|final_model|checkpoint_\w+)/)?{WEIGHTS_AND_SETTINGS})"
 )
+SIZES = "bytes"  # key of the marker: the size of each file
 LATER = 2.0  # seconds after the marker, from which on a file was changed by somebody else
 
 
@@ -82,6 +85,12 @@ def own_folder(folder: Path) -> Iterator[None]:
                 with suppress(OSError):  # it holds files of the user's
                     folder.rmdir()
             raise
+
+
+def write_marker(folder: Path, measured: Mapping[str, Any]) -> None:
+    """Say that the run has ended: what was measured, and what its files are known by later."""
+    sizes = {name: (folder / name).lstat().st_size for name in own_files(folder) if name != MARKER}
+    write_json(folder / MARKER, {**measured, SIZES: sizes})
 
 
 def own_files(folder: Path) -> list[str]:
@@ -127,8 +136,7 @@ def _check_own(folder: Path) -> None:
             option="dir",
         )
     yours = [name for name in _files(folder) if not OWN_FILE.fullmatch(name)]
-    if marker["finished"]:
-        yours += _changed_since(folder)
+    yours += _changed_since(folder, marker)
     if yours:
         raise InputError(
             f"`dir` {folder} holds files of yours ({', '.join(yours[:3])}), which would be lost;"
@@ -137,14 +145,26 @@ def _check_own(folder: Path) -> None:
         )
 
 
-def _changed_since(folder: Path) -> list[str]:
-    """Return the files that somebody has changed since the run that wrote them ended."""
-    ended = (folder / MARKER).stat().st_mtime
-    return [
-        name
-        for name in own_files(folder)
-        if name != MARKER and (folder / name).lstat().st_mtime > ended + LATER
-    ]
+def _changed_since(folder: Path, marker: Mapping[str, Any]) -> list[str]:
+    """Return the files under quickstart's names that somebody has changed, or put there, since the
+    run wrote its own.
+    """
+    marked = (folder / MARKER).stat().st_mtime
+    sizes = marker.get(SIZES)
+    changed = []
+    for name in own_files(folder):
+        status = (folder / name).lstat()
+        if name == MARKER:
+            continue
+        if not marker["finished"]:  # it was marked before anything was written
+            is_changed = status.st_mtime < marked - LATER
+        elif isinstance(sizes, dict) and sizes.get(name) != status.st_size:
+            is_changed = True  # also of one that was moved there, with a time of its own
+        else:
+            is_changed = status.st_mtime > marked + LATER
+        if is_changed:
+            changed.append(name)
+    return changed
 
 
 def _remove_own(folder: Path) -> None:

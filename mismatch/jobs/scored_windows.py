@@ -14,6 +14,7 @@ from mismatch.runtime import pipeline
 from mismatch.runtime.slice_use import SliceUse
 
 if TYPE_CHECKING:
+    from mismatch.runtime.languages import UnreadTexts
     from mismatch.runtime.predictor import Prediction, Predictor
 
 __all__ = [
@@ -65,11 +66,12 @@ def scored_windows(
     rows: Iterable[Row],
     source: PredictionRows,
     kept: Sequence[str] = (),
+    unread: UnreadTexts | None = None,
 ) -> Iterator[Window]:
     """Yield windows whose scores don't depend on each other, not in the last digit either.
 
     Where an embedding depends on its batch, each window forgets what those before it have encoded.
-    `kept`: columns whose values are kept.
+    `kept`: columns whose values are kept. `unread`: counts texts that the model can't read.
     """
     memo = pipeline.EmbeddingMemo.empty() if predictor.engine.independent else None
     stream = iter(rows)
@@ -84,6 +86,8 @@ def scored_windows(
             entries.append(Entry(prediction, [row.columns.get(name, "") for name in kept]))
             failed += prediction.status != "ok"
             use.add(row.columns)
+            if unread is not None:
+                unread.add(row.text)
         yield Window(entries, failed, predictions.counts.long_texts, use.sliced)
 
 

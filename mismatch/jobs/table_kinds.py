@@ -13,7 +13,7 @@ from typing import Any
 
 from mismatch.data.pairs import DELIMITERS
 from mismatch.data.readers.arrow import import_pyarrow
-from mismatch.data.readers.csv import MAX_RECORD
+from mismatch.data.readers.text_files import MAX_RECORD
 from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError, MismatchError
 from mismatch.io.descriptors import descriptor_of

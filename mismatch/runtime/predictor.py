@@ -26,6 +26,7 @@ from mismatch.runtime.arguments import (
 )
 from mismatch.runtime.common_space import project
 from mismatch.runtime.engines import Engine, Provider, is_bundle, open_engine
+from mismatch.runtime.languages import unread_warning
 from mismatch.runtime.model_handle import EngineSettings, ModelHandle, ModelOrigin
 from mismatch.runtime.pipeline import EmbeddingMemo, Pipeline, ScoredPair, scored_pair
 from mismatch.runtime.predictions import Prediction, Predictions, check_table, decisive, table_like
@@ -225,18 +226,18 @@ class Predictor:
         use = SliceUse(self.slices, self.threshold)
         counted = use.counted(row_mappings(frame))
         rows = (as_asked(row, image_column, text_column) for row in counted)
-        predictions = self.predict_pairs(
+        scored = self.predict_pairs(
             rows, image_base_path=image_base_path, outside_images=outside_images, live=False
         )
-        table = table_like(frame, list(predictions))
-        if warning := use.warning():
+        predictions = list(scored)
+        unread = unread_warning(self.pipeline.tokenizer, (row.text for row in predictions))
+        for warning in filter(None, (use.warning(), unread)):
             logger.warning(warning)
-        return table
+        return table_like(frame, predictions)
 
     def scores(self, images: Iterable[Any], texts: Iterable[str]) -> NDArray[np.float64]:
-        """Score N images and N texts → (N,) similarity scores, pair by pair.
-
-        Raises for the first pair that can't be used.
+        """Score N images and N texts → (N,) similarity scores, pair by pair; raises for the first
+        pair that can't be used.
         """
         return scores_from_logits(logits_of_pairs(self.pipeline, images, texts), self.score)
 

@@ -41,6 +41,8 @@ HALF_A_CHARACTER = (
     "half of a character (\\ud800 to \\udfff) stands in the text; write both halves, or the"
     " character itself"
 )
+# csv.DictReader keeps what stands behind the last column under the key None
+TOO_MANY_FIELDS = "the row has more fields than there are columns; quote texts that hold commas"
 NUL = "a NUL character stands in the text; take it out"
 TABLE_METHODS = ("iter_rows", "itertuples", "to_batches", "cast_column")  # one for each library
 Locate = Callable[[str], Path | Remote]  # raises InputError for a path that can't be had
@@ -229,18 +231,19 @@ class PairReader:
                 f"row {number} has the keys {', '.join(map(str, row)) or 'none'}; image_path and"
                 " text are needed"
             )
+        too_many = TOO_MANY_FIELDS if row.get(None) else None  # type: ignore[call-overload]
         path = row.get("image_path")
         name = str(path) if isinstance(path, (str, os.PathLike)) else ""
         image: ImageSource
-        if "image_path" in row:
+        if "image_path" in row and not is_in_memory(path):
             image, problem = self._located(name, _path_problem(path))
         else:
-            image, problem = self._received(row["image"])
+            image, problem = self._received(path if "image_path" in row else row["image"])
             if problem is None and isinstance(image, (str, Path)):
                 image, problem = self._located(str(image), None)
         text = row["text"]
         value = None if self._slice_column is None else row.get(self._slice_column)
-        return Pair(image, str(text), problem or text_problem(text), name, value)
+        return Pair(image, str(text), problem or too_many or text_problem(text), name, value)
 
     def _received(self, image: object) -> tuple[ImageSource, str | None]:
         """Return an image of the caller's, and why it can't be used."""

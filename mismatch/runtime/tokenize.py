@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import NamedTuple, TypeVar
 
 import ftfy
@@ -17,8 +17,10 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from mismatch.data.audit.writing_systems import letters_to_read
 from mismatch.errors import CheckpointError, InputError, is_panic
 from mismatch.runtime.bisection import run_bisected
+from mismatch.runtime.languages import ENGLISH, UNKNOWN, Fertility, fertility, reads
 from mismatch.runtime.tokenizer_file import check_tokenizer_file, unknown_token
 from mismatch.specs import TextSpec
 
@@ -34,10 +36,6 @@ __all__ = [
 ]
 
 LOOKED_AT = 200  # characters, which tell a text's language
-LEAST_LETTERS = 4  # fewer tell no language
-UNKNOWN = {"[UNK]", "<unk>"}  # tokens for what a tokenizer doesn't know
-FEW = 0.2  # share of a text's tokens that may be among them
-SPACE = "\u2581"  # SentencePiece's
 SAMPLE = "a"  # a text that every tokenizer can encode
 SHOWN = 60  # characters of a text that an error quotes
 EMPTY = "the text is empty"
@@ -164,6 +162,21 @@ class Tokenizer:
         ]
         return len(kept.ids) + len(rest), cleaned[rest[0][0] :].strip() if rest else ""
 
+    def pieces(self, text: str) -> list[tuple[int, int]]:
+        """Return the places of a text's tokens in it, from left to right; those of one letter's
+        bytes and of unknown tokens too. None where cleaning changes the text.
+
+        InputError for a text that can't be encoded.
+        """
+        return _alone(self._pieces, text)
+
+    def _pieces(self, text: str) -> list[tuple[int, int]]:
+        if _whole(self._clean(text)) != text:
+            return []
+        with _encoding():
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return [place for part in (encoding, *encoding.overflowing) for place in part.offsets]
+
     @property
     def context_length(self) -> int:
         """Return how many tokens a text may have, special ones included."""
@@ -171,32 +184,24 @@ class Tokenizer:
 
     def knows(self, text: str) -> bool:
         """Return whether a text is in a language that the tokenizer was made for, and falls neither
-        into single bytes nor into unknown tokens; True of few letters.
-
-        CLIP's English tokenizer has 0.2 to 0.8 tokens a letter for most languages in Latin letters,
-        and 1.1 to 2.8 for other scripts. InputError for a text that can't be encoded.
+        into single letters or bytes nor into unknown tokens; True of few letters. InputError for a
+        text that can't be encoded.
         """
         return _alone(self._knows, text)
 
     def _knows(self, text: str) -> bool:
-        letters = "".join(
-            char if unicodedata.category(char)[0] in "LM" else " "
-            for char in self._clean(text)[:LOOKED_AT]
-        ).split()
-        count = sum(map(len, letters))
-        if count < LEAST_LETTERS:
-            return True
+        letters = letters_to_read(_whole(self._clean(text)[:LOOKED_AT]))
+        return not letters or reads(self._fertility(letters), self._of_english)
+
+    @cached_property
+    def _of_english(self) -> Fertility:
+        return self._fertility(letters_to_read(self._clean(ENGLISH)))
+
+    def _fertility(self, letters: str) -> Fertility:
         with _encoding():
-            encoding = self._tokenizer.encode(_whole(" ".join(letters)), add_special_tokens=False)
-        tokens = [
-            token
-            for part in (encoding, *encoding.overflowing)
-            for token in part.tokens
-            if token != SPACE
-        ]
-        return len(tokens) <= count and sum(token in UNKNOWN for token in tokens) <= FEW * len(
-            tokens
-        )
+            encoding = self._tokenizer.encode(letters, add_special_tokens=False)
+        unknown = [self._tokenizer.token_to_id(token) for token in UNKNOWN]
+        return fertility(letters, [encoding, *encoding.overflowing], unknown)
 
     def pad(
         self,

@@ -242,6 +242,9 @@ class ModelFacts(Message):
     )
     image_size: int = Field(description="Pixels a side that the model sees.")
     context_length: int = Field(description="Tokens of a text that it sees.")
+    scripts: list[str] = Field(
+        description="Scripts that its tokenizer reads (Latin, Han, …), by a sample of each."
+    )
     limits: Limits
 
     @field_validator("engine", "backbone", "versions", "files", "score")

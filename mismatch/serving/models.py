@@ -27,6 +27,7 @@ from mismatch.errors import InputError
 from mismatch.evaluation.drift import Drift
 from mismatch.runtime.explain import explain
 from mismatch.runtime.explanation import Explanation
+from mismatch.runtime.languages import scripts_read
 from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, EmbeddingMemo, Pair
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
@@ -40,8 +41,7 @@ from mismatch.serving.turns import Turns
 __all__ = ["Models", "Queue", "RememberedImage", "Served"]
 
 Queue = Literal["pairs", "explanations"]  # where requests wait for a model
-# Queues that decoded pictures may fill: one client's, which may be 3/8 of all, can fill one. Of a
-# file of a hundred bytes a picture can have a hundred thousand.
+# Queues that decoded pictures, much larger than their files, may fill; one client's can fill one.
 QUEUES = 3
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
@@ -73,6 +73,7 @@ class Served:
         self._unused = asyncio.Event()
         self._unused.set()
         self._turns = Turns(settings.explanations, "explanations")
+        self.long_texts = Turns(4 * settings.queue, "texts")  # its tokenizer may be slow
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="mismatch-explaining")
         self._picture = 3 * predictor.engine.image_spec.size**2  # bytes of a decoded one
         room = max(settings.max_bodies, QUEUES * settings.queue * self._picture)
@@ -251,21 +252,20 @@ class Served:
     def facts(self) -> ModelFacts:
         """Return the facts for /v1/model."""
         engine = self.predictor.engine
-        # a bundle has a manifest, a checkpoint its meta
-        manifest = getattr(engine, "manifest", None)
-        meta = getattr(engine, "meta", None)
+        manifest = getattr(engine, "manifest", None)  # a bundle's; a checkpoint has its meta
         written = {} if manifest is None else {"written_by": manifest.mismatch_version}
         return ModelFacts(
             name=self.name,
             model_id=self.model_id,
             engine=engine.describe(),
-            backbone=dict(getattr(manifest or meta, "backbone", {})),
+            backbone=dict(getattr(manifest or getattr(engine, "meta", None), "backbone", {})),
             versions={"mismatch": mismatch.__version__} | written,
             files=dict(getattr(manifest, "files", {})),
             threshold=self.predictor.threshold,
             score=self.predictor.score.to_dict(),
             image_size=engine.image_spec.size,
             context_length=engine.text_spec.context_length,
+            scripts=scripts_read(self.predictor.pipeline.tokenizer),
             limits=Limits(**{name: getattr(self._settings, name) for name in Limits.model_fields}),
         )
 

@@ -38,7 +38,6 @@ from mismatch.serving.messages import (
 from mismatch.serving.models import Models, Served
 from mismatch.serving.reloading import Reloading
 from mismatch.serving.telemetry import Metrics
-from mismatch.serving.turns import Turns
 
 __all__ = ["Service"]
 
@@ -68,7 +67,6 @@ class Service:
         self._fetch = FairFetcher(fetch, settings.max_body)
         # One is tokenized at a time: it can take 0.1 s, and bodies wait for the same threads. More
         # requests than may wait for a model are not let in.
-        self._long_texts = Turns(4 * settings.queue, "texts")
         self._bodies = BodyReader(4 * settings.queue)
         watch = self.metrics.watch
         watch(
@@ -260,7 +258,7 @@ class Service:
         if len(text) < SHORT:
             is_blank = is_empty(text)
         else:
-            is_blank = await self._long_texts.on_thread(current_client(), partial(is_empty, text))
+            is_blank = await served.long_texts.on_thread(current_client(), partial(is_empty, text))
         if is_blank:
             raise InputError(EMPTY)
         return text

@@ -47,6 +47,7 @@ WarningKind = Literal[
     "shared_rows",  # validation images that stand among those to train on
     "one_label",  # validation rows of one label only
     "long_text",  # texts over the context, which lose their end
+    "language",  # texts in a language that the backbone's tokenizer can't read
     "older_head",  # a head of an older pipeline, which is left out
     "precision",  # one that the device is slow in
     "one_side",  # all validation scores lie on one side of 0.5

@@ -88,6 +88,9 @@ class TrainConfig:
         shown="one image a row",
         free=True,
     )
+    encoding: str | None = option(
+        "Encoding of CSV, TSV and JSON lines, as gb18030.", None, shown="UTF-8", free=True
+    )
     allow_outside_images: bool = option(
         "Let image paths leave `image_base_path`, by .., as absolute ones or through links.",
         False,
@@ -175,11 +178,7 @@ class TrainConfig:
         free=True,
     )
     keep_checkpoints: int | None = option(
-        "Newest checkpoint_epoch_N folders that stay.",
-        None,
-        shown="all",
-        free=True,
-        range=ONE_OR_MORE,
+        "Newest checkpoint_epoch_N that stay.", None, shown="all", free=True, range=ONE_OR_MORE
     )
     checkpoint_steps: int | None = option(
         "Write checkpoint_last every so many steps within an epoch, to resume from.",
@@ -256,10 +255,7 @@ class TrainConfig:
         free=True,
     )
     run_name: str | None = option(
-        "Name of the run for the trackers.",
-        None,
-        shown="the output folder's, and the time",
-        free=True,
+        "Name of the run for trackers.", None, shown="the output folder's, and the time", free=True
     )
     threads: int | None = option(
         "Threads that torch computes with.",
@@ -308,6 +304,7 @@ class TrainConfig:
             label=self.label_column,
             label_map=self.label_map or "",
             multi_image=self.multi_image,
+            encoding=self.encoding,
             inside="" if self.allow_outside_images else str(self.image_base_path),
         )
 

@@ -32,6 +32,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "label_column",
             "label_map",
             "multi_image",
+            "encoding",
             "allow_outside_images",
             "validate_data",
             "val_fraction",
@@ -82,7 +83,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 METAVARS = {
     **dict.fromkeys(("train_csv", "val_csv"), "F"),
     **dict.fromkeys(("image_base_path", "output_dir", "cache"), "D"),
-    **dict.fromkeys(("image_column", "text_column", "label_column"), "NAME"),
+    **dict.fromkeys(("image_column", "text_column", "label_column", "encoding"), "NAME"),
     "label_map": "MAP",
     "backbone": "B",
     "model_name": "M",

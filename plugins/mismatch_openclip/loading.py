@@ -94,6 +94,7 @@ def _from_directory(directory: Path, model_id: str) -> OpenClipBackbone:
             f"openclip: {directory / CONFIG} can't be read ({error}); save the model again"
         ) from None
     check(config, model_id)
+    _check_own_towers(directory, config, model_id)
     if not any(path.suffix in CHECKPOINTS for path in directory.iterdir()):
         raise BackboneError(
             f"openclip: directory '{model_id}' has no weights ({WEIGHTS}); save the model again"
@@ -110,6 +111,22 @@ def _from_directory(directory: Path, model_id: str) -> OpenClipBackbone:
         model_id,
         texts,
     )
+
+
+def _check_own_towers(directory: Path, config: dict[str, Any], model_id: str) -> None:
+    """Refuse a directory whose towers would be read from elsewhere: another folder or the hub."""
+    image_tower = str(config["vision_cfg"].get("timm_model_name") or "")
+    if ":" in image_tower or "/" in image_tower:
+        raise BackboneError(
+            f"openclip: {directory / CONFIG} names the image tower '{image_tower}', which lies"
+            " outside of the directory; name an architecture of timm"
+        )
+    text_tower = config["text_cfg"].get("hf_model_name")
+    if text_tower and not (directory / TEXT_CONFIG).is_file():
+        raise BackboneError(
+            f"openclip: directory '{model_id}' has no {TEXT_CONFIG} for its text tower"
+            f" '{text_tower}', which would be looked up on the model hub; put it there"
+        )
 
 
 def _own_text_tower(directory: Path, config: dict[str, Any]) -> dict[str, Any]:

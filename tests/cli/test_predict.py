@@ -495,6 +495,26 @@ def test_a_part_of_another_run_is_refused_in_one_line_that_names_it(
     assert run(*base, "--resume", "--num-workers", "1").exit_code == 0
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16"])
+def test_rows_in_another_encoding_are_resumed_to_the_byte(
+    run: Any, many: Path, interrupt_in: Any, encoding: str
+) -> None:
+    text = many.read_text(encoding="utf-8").replace("shirt", "衬衫").replace("red", "红色")
+    many.write_bytes(text.replace("红色.png", "red.png").encode(encoding))
+    args = ["--model", "m", "--csv", "rows.csv", "--encoding", encoding, "--output"]
+    assert run(*args, "whole.csv").exit_code == 0
+    repair = interrupt_in(3)
+    assert run(*args, "out.csv").exit_code == 130
+    repair()
+    other = "gb18030" if encoding == "gbk" else "utf-16-le"
+    refused = run(*args, "out.csv", "--resume", "--encoding", other)
+    assert refused.exit_code == 2
+    again = run(*args, "out.csv", "--resume")
+    assert again.exit_code == 0, again.output
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+    assert "红色" in Path("out.csv").read_text(encoding="utf-8")
+
+
 def test_a_fault_of_the_file_leaves_no_part(run: Any, many: Path) -> None:
     with many.open("a") as file:
         file.write('red.png,"never closed\n')

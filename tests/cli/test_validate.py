@@ -19,7 +19,7 @@ ROWS = [
     ("image_path", "text", "label"),
     ("red.png", "red shirt", "1"),
     ("green.png", "green shirt", "yes"),
-    ("green.png", "green bag", "1.0"),
+    ("green.png", "green bag", "1.5"),
     ("blue.png", " ", "0"),
     ("gone.png", "a\nblue bag", "0"),
     ("cut.jpg", "grey noise", "1"),
@@ -46,7 +46,7 @@ def test_everything_wrong_is_named_with_its_line_in_one_run(run: Any, write_rows
     lines = result.stdout.splitlines()
     expected = {
         "train.csv:3: ": "label 'yes' is neither 0 nor 1",
-        "train.csv:4: ": "label '1.0' is neither 0 nor 1",
+        "train.csv:4: ": "label '1.5' is neither 0 nor 1",
         "train.csv:5: ": "the text is empty",
         "train.csv:6: ": "gone.png",
         "train.csv:8: ": "cut.jpg",
@@ -119,7 +119,7 @@ def test_the_rest_is_counted_beyond_max_problems(run: Any, write_rows: Any) -> N
             "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image); the"
             " label map yes/no reads it"
         ),
-        "train.csv:4: label '1.0' is neither 0 nor 1 (1 = the text describes the image)",
+        "train.csv:4: label '1.5' is neither 0 nor 1 (1 = the text describes the image)",
         "train.csv: … and 5 more",
     ]
 
@@ -452,3 +452,65 @@ def test_what_a_row_holds_forges_no_line(run: Any, write_rows: Any) -> None:
     assert "fit to train on: 9 rows" not in [
         line[: len("fit to train on: 9 rows")] for line in result.stdout.splitlines()
     ]
+
+
+TITLES = {
+    "gb18030": ["红色衬衫", "绿色手提包", "蓝色皮鞋"],
+    "cp932": ["赤いシャツ", "緑のハンドバッグ", "青い革靴"],
+    "cp1256": ["قميص أحمر", "حقيبة يد خضراء", "حذاء أزرق"],
+    "cp1252": ["Chemise à carreaux", "Sac foncé", "Chaussure bleu pâle"],
+    "utf-16": ["लाल कमीज़", "हरा थैला", "नीला जूता"],
+}
+
+
+@pytest.mark.parametrize("encoding", TITLES)
+def test_another_encoding_is_named_and_read_where_it_is_asked_for(run: Any, encoding: str) -> None:
+    names = ("red.png", "green.png", "blue.png")
+    lines = [
+        f"{name},{text},{i % 2}"
+        for i, (name, text) in enumerate(zip(names, TITLES[encoding], strict=True))
+    ]
+    text = "\n".join(["image_path,text,label", *lines, ""])
+    Path("rows.csv").write_bytes(text.encode(encoding))
+    refused = run("rows.csv")
+    assert refused.exit_code == 1
+    [problem] = [line for line in refused.stdout.splitlines() if line.startswith("rows.csv:")]
+    assert f"--encoding {encoding}" in problem
+    assert "ftfy" not in refused.stdout
+    assert "Cyrillic" not in refused.stdout
+    for args in (("--fix", "out.csv"), ("--json",)):
+        assert f"{encoding}" in run("rows.csv", *args).output
+    assert not Path("out.csv").exists()
+    result = run("rows.csv", "--encoding", encoding, "--fix", "out.csv")
+    assert result.exit_code == 0, result.output
+    assert Path("out.csv").read_text(encoding="utf-8").splitlines() == text.splitlines()
+    with pytest.raises(InputError, match=f"`encoding='{encoding}'`"):
+        mismatch.split("rows.csv", output_dir="parts")
+    done = mismatch.audit("rows.csv", encoding=encoding)
+    assert done.ok
+
+
+def test_fix_rejects_lines_that_are_damaged(run: Any) -> None:
+    good = "".join(f"red.png,rouge foncé {i},1\nblue.png,bleu foncé {i},0\n" for i in range(3))
+    Path("rows.csv").write_bytes(
+        b"image_path,text,label\n" + good.encode() + b"green.png,vert fonc\xe9,1\n"
+    )
+    result = run("rows.csv", "--fix", "out.csv")
+    assert result.exit_code == 1, result.output
+    [problem] = [line for line in result.stdout.splitlines() if line.startswith("rows.csv:")]
+    assert problem.startswith("rows.csv:8: byte 0xe9 is not UTF-8")
+    assert "--encoding cp1252" in problem
+    assert len(read("out.csv")) == 6
+    [rejected] = read("out.rejected.csv")
+    assert rejected["raw"] == r"green.png,vert fonc\xe9,1"
+
+
+def test_labels_that_a_program_made_floats_are_labels(run: Any, write_rows: Any) -> None:
+    rows = [("image_path", "text", "label"), ("red.png", "red", "1.0"), ("blue.png", "blue", "0,0")]
+    write_rows(Path("rows.csv"), rows)
+    Path("rows.jsonl").write_text(
+        '{"image_path":"red.png","text":"red","label":1.0}\n'
+        '{"image_path":"blue.png","text":"blue","label":0.0}\n'
+    )
+    for name in ("rows.csv", "rows.jsonl"):
+        assert run(name).exit_code == 0

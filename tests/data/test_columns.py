@@ -67,6 +67,9 @@ def test_labels_by_name(value: str, label: int) -> None:
         ("false", "", r"the label map true/false reads it"),
         ("maybe", "match/mismatch", r"label 'maybe' is none of 0, 1, match, mismatch"),
         ("0", "1=1,2=0", r"label '0' is none of 1, 2"),
+        ("TRUE", "", r"the label map true/false reads it"),
+        ("1.5", "", r"label '1.5' is neither 0 nor 1"),
+        ("1.", "", r"label '1.' is neither 0 nor 1"),
         (" ", "match/mismatch", r"the label is empty; 0 or 1 or match or mismatch is needed"),
     ],
 )
@@ -75,6 +78,28 @@ def test_a_label_that_is_none_says_what_may_stand_there(
 ) -> None:
     with pytest.raises(LabelError, match=words):
         parse_label(value, Columns(label_map=label_map))
+
+
+@pytest.mark.parametrize(
+    ("value", "label_map", "label"),
+    [
+        ("1.0", "", 1),
+        ("0.0", "", 0),
+        ("1,0", "", 1),
+        (" 1.00 ", "", 1),
+        ("2.0", "1=1,2=0", 0),
+        ("1.0", "match/mismatch", 1),
+        ("0.0", "1=1,2=0", None),
+        ("-1.0", "", None),
+        ("1.0.0", "", None),
+        ("１.0", "", None),
+        ("", "", None),
+    ],
+)
+def test_a_whole_number_may_have_a_fraction_of_zeros(
+    value: str, label_map: str, label: int | None
+) -> None:
+    assert Columns(label_map=label_map).label_of(value) == label
 
 
 @pytest.mark.parametrize(("image", "text"), [("a", "a"), ("", "text"), ("text", "text")])

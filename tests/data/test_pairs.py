@@ -123,7 +123,8 @@ def test_other_columns_are_kept_as_written(save: Any) -> None:
     ("record", "words"),
     [
         (b"a.jpg,red,yes", "label 'yes' is neither 0 nor 1"),
-        (b"a.jpg,red,1.0", "label '1.0' is neither 0 nor 1"),
+        (b"a.jpg,red,1.5", "label '1.5' is neither 0 nor 1"),
+        (b"a.jpg,red,10", "label '10' is neither 0 nor 1"),
         (b"a.jpg,red,2", "label '2' is neither"),
         (b"a.jpg,red,-1", "label '-1' is neither"),
         (b"a.jpg,red,True", "label 'True' is neither"),
@@ -175,6 +176,7 @@ def test_labels_are_not_looked_at_where_none_is_wanted(save: Any) -> None:
                 " rename 'caption' to 'text' and 'Label' to 'label'"
             ),
         ),
+        (b'{"image_path": "a.jpg", "text": "b"}\n', "name the file .jsonl"),
         (b"imagepath,text,label\n", "rename 'imagepath' to 'image_path'"),
         (b"Image Path,text,label\n", "rename 'Image Path' to 'image_path'"),
         (b"image_path;text;label\na.jpg;red;1\n", "separated by ';'"),
@@ -210,6 +212,7 @@ def test_labels_are_not_looked_at_where_none_is_wanted(save: Any) -> None:
             "blank",
             "no label",
             "caption",
+            "json",
             "typo",
             "case",
             "semicolon",
@@ -322,7 +325,10 @@ def test_load_pairs_refuses_a_file_without_rows(save: Any) -> None:
         load_pairs(save(HEAD))
 
 
-@pytest.mark.parametrize(("value", "label"), [("0", 0), ("1", 1), (" 1 ", 1)])
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [("0", 0), ("1", 1), (" 1 ", 1), ("1.0", 1), ("0.0", 0), ("1,0", 1), (" 0.000 ", 0)],
+)
 def test_parse_label(value: str, label: int) -> None:
     assert parse_label(value) == label
 
@@ -350,14 +356,35 @@ def test_resolve_image(base: str | Path, image: str, expected: str) -> None:
             [1],
             [(2, None), (3, "label '2' is neither 0 nor 1 (1 = the text describes the image)")],
         ),
-        (HEAD + b"a.jpg,\xe9,1\nb.jpg,\xff\xe9,0\n", [2, 3], [(2, None), (3, None)]),
+        (HEAD + b"a.jpg,red,1\nb.jpg,caf\xe9,0\n", [3], []),
+        (
+            HEAD + b"a.jpg,\xff,1\nb.jpg,red,0\n",
+            [],
+            [
+                (
+                    2,
+                    "byte 0xff is not UTF-8; save the file as UTF-8, or pass its `encoding`",
+                ),
+                (3, None),
+            ],
+        ),
         (HEAD + b'a.jpg,"a "b" c",1\nb.jpg,red,0\n', [2], [(3, None)]),
         (HEAD + b'a.jpg,red,1\nb.jpg,"red,0\n', [3], [(2, None)]),
         ("image_path,text,label\na.jpg,red,1\n".encode("utf-16"), [1], []),
         (b"text,text\na,b\n", [1], []),
         (b"", [1], []),
     ],
-    ids=["no label", "no text", "latin-1", "lone quote", "open quote", "utf-16", "twice", "empty"],
+    ids=[
+        "no label",
+        "no text",
+        "latin-1",
+        "a byte",
+        "lone quote",
+        "open quote",
+        "utf-16",
+        "twice",
+        "empty",
+    ],
 )
 def test_scan_rows_goes_on_after_a_fault(
     save: Any, content: bytes, faults: list[int], rows: list[tuple[int, str | None]]

@@ -234,13 +234,13 @@ def test_rows_without_a_usable_label_are_refused_before_a_model_is_loaded(
             ("image_path", "text", "label"),
             ("red.png", "red", "yes"),
             ("red.png", "red", 1),
-            ("red.png", "red", "1.0"),
+            ("red.png", "red", "1.5"),
             ("red.png", "a", "b", 1),
         ],
     )
     result = run("--report", "out")
     assert result.exit_code == 2
-    for words in ("rows.csv:2: label 'yes'", "rows.csv:4: label '1.0'", "rows.csv:5: 4 fields"):
+    for words in ("rows.csv:2: label 'yes'", "rows.csv:4: label '1.5'", "rows.csv:5: 4 fields"):
         assert words in result.stderr
     assert "rows.csv:3" not in result.stderr
     assert len(result.stderr.splitlines()) == 1

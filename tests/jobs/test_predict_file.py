@@ -144,3 +144,53 @@ def test_a_first_row_without_an_image_leaves_the_others_their_names(model: Predi
         found = [row["image_path"] for row in csv.DictReader(file)]
     assert found == ["", "row-2", "", "row-4"]
     assert predictions("scores.csv") == ["error", "match", "error", "mismatch"]
+
+
+TITLES = ["红色衬衫", "红色", "蓝色手提包", "绿色"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16"])
+def test_rows_in_another_encoding_give_the_same_bytes(
+    model: Predictor, suffix: str, encoding: str
+) -> None:
+    names = [row["image_path"] for row in ROWS]
+    rows = [
+        dict(zip(("image_path", "text"), map(str, pair), strict=True))
+        for pair in zip(names, TITLES, strict=True)
+    ]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if suffix == ".csv":
+        text = "image_path,text\n" + "".join(",".join(row.values()) + "\n" for row in rows)
+    Path(f"utf8{suffix}").write_text(text, encoding="utf-8")
+    Path(f"other{suffix}").write_bytes(text.encode(encoding))
+    mismatch.predict_file(model, f"utf8{suffix}", "utf8_out.csv")
+    mismatch.predict_file(model, f"other{suffix}", "out.csv", encoding=encoding)
+    whole = Path("utf8_out.csv").read_bytes()
+    assert Path("out.csv").read_bytes() == whole
+    with pytest.raises(InputError, match=f"`encoding='{encoding}'`"):
+        mismatch.predict_file(model, f"other{suffix}", "refused.csv")
+    mismatch.predict_file(model, rows, "memory.csv", encoding=encoding)
+    assert Path("memory.csv").read_bytes() == whole
+    shards = []
+    for shard in ("1/2", "2/2"):
+        name = f"shard{shard[0]}.jsonl"
+        mismatch.predict_file(model, f"other{suffix}", name, encoding=encoding, shard=shard)
+        shards += [json.loads(line)["text"] for line in Path(name).read_text("utf-8").splitlines()]
+    assert sorted(shards) == sorted(TITLES)
+
+
+def test_pictures_in_a_folder_that_can_not_be_read_are_said(model: Predictor) -> None:
+    folder = Path("shop")
+    folder.mkdir()
+    (folder / "a.png").write_bytes(Path("red.png").read_bytes())
+    (folder / "a.TXT").write_bytes("红色".encode("gbk"))
+    (folder / "c.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    (folder / "c.txt").write_text("red")
+    (folder / "d.xyz").write_bytes(b"x")
+    found = mismatch.predict_file(model, None, "out.jsonl", images=folder, encoding="gbk")
+    first, second = [json.loads(line) for line in Path("out.jsonl").read_text("utf-8").splitlines()]
+    assert (first["image_path"], first["text"], first["status"]) == ("a.png", "红色", "ok")
+    assert (second["image_path"], second["prediction"]) == ("c.heic", "error")
+    assert "c.heic' is not an image in a format that Pillow reads" in second["status"]
+    assert found.notes == ("1 file has a suffix of no image and was not scored: d.xyz",)

@@ -104,7 +104,10 @@ def test_it_prints_nothing(run: Run) -> None:
 
 def test_the_result_is_what_its_file_holds(run: Run) -> None:
     written = json.loads((run.folder / MARKER).read_text())
-    assert written == run.measured
+    sizes = written.pop("bytes")
+    assert sizes["train.csv"] == (run.folder / "train.csv").stat().st_size
+    assert {*sizes, MARKER} == {*written["files"], MARKER}
+    assert written == run.result.to_dict()
     assert list(written) == [
         "finished",
         "held_out",

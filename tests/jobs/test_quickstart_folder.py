@@ -13,7 +13,7 @@ import pytest
 
 from mismatch.errors import CheckpointError, InputError
 from mismatch.io.locks import locked
-from mismatch.jobs.quickstart_folder import MARKER, OWN_NAMES, own_files, own_folder
+from mismatch.jobs.quickstart_folder import MARKER, OWN_NAMES, own_files, own_folder, write_marker
 
 
 def interrupted(folder: Path, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -115,6 +115,23 @@ def test_a_table_that_a_user_has_changed_is_not_replaced(tmp_path: Path) -> None
     os.utime(tmp_path / "train.csv", (long_ago, long_ago))
     with own_folder(tmp_path):
         assert not (tmp_path / "train.csv").exists()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_an_older_table_that_a_user_has_moved_there_stays(tmp_path: Path, finished: bool) -> None:
+    folder = tmp_path / "q"
+    with own_folder(folder):
+        (folder / "train.csv").write_text("written")
+        if finished:
+            write_marker(folder, {"finished": True})
+    mine = tmp_path / "mine.csv"
+    mine.write_text("all of my rows")
+    long_ago = time.time() - 60
+    os.utime(mine, (long_ago, long_ago))
+    mine.replace(folder / "train.csv")
+    with pytest.raises(InputError, match=r"files of yours \(train.csv\)"), own_folder(folder):
+        pass
+    assert (folder / "train.csv").read_text() == "all of my rows"
 
 
 def test_a_file_is_refused(tmp_path: Path) -> None:

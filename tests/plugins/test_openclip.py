@@ -445,6 +445,26 @@ def test_a_broken_directory_is_one_line(
 
 
 @pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("vision_cfg", {"timm_model_name": "hf-hub:nobody/nothing"}, "outside of the directory"),
+        ("vision_cfg", {"timm_model_name": "local-dir:/tmp"}, "outside of the directory"),
+        ("text_cfg", {"hf_model_name": "nobody/nothing"}, "has no config.json for its text tower"),
+    ],
+)
+def test_the_towers_of_a_directory_lie_in_it(
+    saved: Path, tmp_path: Path, part: str, change: dict[str, str], message: str
+) -> None:
+    folder = copy_of(saved, tmp_path / "elsewhere")
+    path = folder / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"][part] |= change
+    path.write_text(json.dumps(config))
+    with pytest.raises(BackboneError, match=message):
+        load(str(folder))
+
+
+@pytest.mark.parametrize(
     "model_id",
     [
         "ViT-B-32/openai",

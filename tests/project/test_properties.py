@@ -109,7 +109,7 @@ def test_rows_read_back_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
 ) -> None:
     """Whatever is in a field; a row whose path or text can't be used says so, and no row is lost or
-    moved.
+    moved but those of commas alone.
     """
     path = Path(tmp_path_factory.mktemp("rows")) / "rows.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -117,6 +117,7 @@ def test_rows_read_back_as_they_were_written(
         writer.writerow(("image_path", "text"))
         for row in rows:
             writer.writerow(row)
+    rows = [row for row in rows if any(field.strip(" \t") for field in row)]
     try:
         found = list(read_rows(path, require_label=False))
     except MismatchError as error:

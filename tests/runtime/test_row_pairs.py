@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,15 +74,22 @@ def test_a_generator_may_use_its_array_again(colour_engine: Any) -> None:
         assert [one.is_match for one in found] == [True] * 3
 
 
-def test_a_live_source_may_write_its_file_again(colour_engine: Any, tmp_path: Path) -> None:
-    """As a camera does, once it has the answer for the frame before."""
-    frame = tmp_path / "frame.png"
+@pytest.mark.parametrize("keep_time", [False, True])
+def test_a_live_source_may_write_its_file_again(
+    keep_time: bool, colour_engine: Any, tmp_path: Path
+) -> None:
+    """As a camera does, once it has the answer for the frame before; and as a copy that keeps its
+    times.
+    """
+    frame = tmp_path / "frame.bmp"  # of one size in any colour
     answered = threading.Semaphore(1)
 
     def frames() -> Iterator[dict[str, Any]]:
         for colour in ("red", "green", "blue"):
             assert answered.acquire(timeout=20)
             Image.new("RGB", (16, 16), colour).save(frame)
+            if keep_time:
+                os.utime(frame, (1_700_000_000, 1_700_000_000))
             yield {"image": frame, "text": colour}
 
     found = []
@@ -90,13 +99,26 @@ def test_a_live_source_may_write_its_file_again(colour_engine: Any, tmp_path: Pa
     assert found == [True] * 3
 
 
-def test_every_kind_of_image_is_scored(colour_engine: Any, colour_images: Path) -> None:
+def test_a_row_of_csv_with_more_fields_than_columns_is_not_scored_cut(
+    colour_engine: Any, colour_images: Path
+) -> None:
+    lines = ["image_path,text", "red.png,red", "red.png,red square, not green"]
+    rows = csv.DictReader(lines)
+    found = list(Predictor(colour_engine()).predict_pairs(rows, image_base_path=colour_images))
+    assert [one.prediction for one in found] == ["match", "error"]
+    assert "more fields than there are columns" in found[1].status
+
+
+@pytest.mark.parametrize("column", ["image", "image_path"])
+def test_every_kind_of_image_is_scored(
+    column: str, colour_engine: Any, colour_images: Path
+) -> None:
     path = colour_images / "red.png"
     data = path.read_bytes()
     with path.open("rb") as file:
         kinds = [path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), file]
         kinds += [{"bytes": data, "path": None}, {"bytes": None, "path": str(path)}, RED]
-        rows = [{"image": kind, "text": "red"} for kind in kinds]
+        rows = [{column: kind, "text": "red"} for kind in kinds]
         found = list(Predictor(colour_engine()).predict_pairs(rows))
     assert [one.status for one in found] == ["ok"] * len(kinds)
     assert all(one.is_match for one in found)

@@ -283,6 +283,7 @@ def test_what_it_says_of_itself(client: TestClient) -> None:
         facts["context_length"],
     ) == ("default", {"engine": "numpy cpu"}, 0.5, 8, 6)
     assert facts["limits"]["max_pairs"] == 256
+    assert facts["scripts"] == []  # its tokenizer knows seven words
     assert client.get("/v1/models").json() == {
         "default": "default",
         "models": [{"name": "default", "model_id": facts["model_id"]}],

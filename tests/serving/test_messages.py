@@ -62,6 +62,7 @@ def facts_of(model_id: str, **more: Any) -> ModelFacts:
         "score": {},
         "image_size": 8,
         "context_length": 6,
+        "scripts": ["Latin"],
         "limits": Limits(max_body=1, max_image=1, max_pixels=1, max_text=1, max_pairs=1),
     }
     return ModelFacts(**facts | more)

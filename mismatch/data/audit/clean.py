@@ -28,7 +28,7 @@ def split_usable_rows(
     columns = columns or Columns()
     clashing = _clashing(path, columns)
     seen: dict[int, int] = {}  # the pair → its line
-    for row in read_rows(path, require_label=True, columns=columns):
+    for row in read_rows(path, require_label=True, columns=columns, strict=False):
         images = [
             str(resolve_image(image_base_path, image)) for image in columns.images(row.image_path)
         ]
@@ -68,7 +68,7 @@ def _clashing(path: str | Path, columns: Columns) -> set[int]:
     """Return the pairs with both labels, by hash."""
     labels: dict[int, int] = {}
     clashing = set()
-    for row in read_rows(path, require_label=True, columns=columns):
+    for row in read_rows(path, require_label=True, columns=columns, strict=False):
         if row.problem is None and row.label is not None:
             pair = hash((row.image_path, row.text))
             if labels.setdefault(pair, row.label) != row.label:

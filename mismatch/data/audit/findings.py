@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from ftfy.badness import is_bad
 
-from mismatch.data.audit.writing_systems import main_script
+from mismatch.data.audit.writing_systems import UnreadShare, main_script, unread_line
 from mismatch.data.near_duplicates import Fingerprint, near_duplicate_groups
 from mismatch.data.pairs import Row
 from mismatch.errors import InputError
@@ -99,7 +99,8 @@ class TextCheck:
         self._markup = _Lines()
         self._garbled = _Lines()
         self._long = _Lines()
-        self._unread = _Lines()
+        self._unread: dict[str, _Lines] = {}  # by script
+        self._unread_share = UnreadShare()
         self._untokenized = _Lines()
         self._scripts: dict[str, _Lines] = {}
         self._longest = 0  # tokens
@@ -136,8 +137,11 @@ class TextCheck:
             self._untokenized.add(line, text)
 
     def _read(self, line: int, text: str, reader: TextReader) -> None:
-        if not text.isascii() and not reader.knows(text):
-            self._unread.add(line, text)
+        if not text.isascii():
+            is_read = reader.knows(text)
+            self._unread_share.add(text, is_read)
+            if not is_read:
+                self._unread.setdefault(main_script(text) or "", _Lines()).add(line, text)
         # a token is a byte at least
         if len(text) * (1 if text.isascii() else 4) + SPECIAL <= reader.context_length:
             return
@@ -176,13 +180,9 @@ class TextCheck:
             yield self._garbled.of_texts(
                 "garbled", f"{verb} garbled, as by a wrong encoding; ftfy repairs most of them"
             )
-        if self._unread.count:
-            verb = "are" if self._unread.count != 1 else "is"
-            yield self._unread.of_texts(
-                "unread",
-                f"{verb} in a language that the backbone's tokenizer doesn't know: it sees single"
-                " bytes or unknown tokens",
-            )
+        for script in self._unread_share.unread():
+            lines = self._unread[script]
+            yield lines.of_texts("unread", unread_line(script, lines.count))
         if self._untokenized.count:
             verb = "make" if self._untokenized.count != 1 else "makes"
             yield self._untokenized.of_texts(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.data.readers.arrow_values import EMBEDDED, ArrowValues, is_compressed, is_readable
-from mismatch.data.readers.csv import open_rows
 from mismatch.data.readers.dataset_folder import dataset_files
 from mismatch.data.readers.parquet_footer import read_chunks
 from mismatch.data.readers.parquet_pages import (
@@ -22,6 +21,7 @@ from mismatch.data.readers.parquet_pages import (
     PageError,
     rows_at_a_time,
 )
+from mismatch.data.readers.text_files import START, content_problem, open_rows
 from mismatch.data.rows import MAX_FIELD, Reading, Row, is_too_long
 from mismatch.errors import InputError, MachineError, MissingExtraError
 from mismatch.io.remote import READ, Remote
@@ -58,9 +58,9 @@ def import_pyarrow(what: str) -> tuple[Any, Any]:
 
 def arrow_header(reading: Reading) -> list[str]:
     """Return the columns as rows have them; those that hold bytes are left out."""
-    header = _Source(reading).kept
-    names = reading.names(header) or []
-    reading.present(header, names)
+    source = _Source(reading)
+    names = reading.names(source.kept) or []
+    reading.present(source.kept, names, source.unreadable)
     return names
 
 
@@ -70,7 +70,7 @@ def arrow_rows(reading: Reading) -> Iterator[Row]:
     names = reading.names(source.kept)
     if names is None:
         return
-    present = reading.present(source.kept, names)
+    present = reading.present(source.kept, names, source.unreadable)
     for before, batch in source.batches():
         for within, lists, problems in source.texts(batch):
             first = before + within + 1
@@ -126,6 +126,9 @@ class _Source:
             for field in schema
             if field.name == reading.columns.image or is_readable(self.pa, field.type)
         ]
+        self.unreadable = {
+            field.name: str(field.type) for field in schema if field.name not in self.kept
+        }
         self._values = ArrowValues(
             self.pa, reading.columns, self.kept, _class_names(schema.metadata or {})
         )
@@ -165,7 +168,11 @@ class _Source:
             raise self._damaged(error) from error
 
     def _file(self) -> Path | Remote:
-        open_rows(self.path).close()
+        with open_rows(self.path) as file:
+            # of an object, reading fetches megabytes
+            start = b"" if isinstance(self.path, Remote) else file.read(START)
+        if not start.startswith(b"PAR1") and (problem := content_problem(start)):
+            raise InputError(f"{self.path} is no Parquet file but {problem}")
         return self.path
 
     def _schema(self) -> Any:

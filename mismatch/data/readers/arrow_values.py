@@ -8,6 +8,8 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mismatch.data.columns import Columns
 from mismatch.data.rows import as_text, not_text, several_images
 
@@ -20,6 +22,7 @@ MAX_UNPACKED = 2**26  # bytes of rows that are taken apart together, and of any 
 # kind of message → fields of flatbuffers that lead to the batch in it
 BODIES = {"record batch": (2,), "dictionary": (2, 1)}
 COMPRESSION = 3  # field of a batch
+VIEW = 4  # numbers of 32 bits that a view has; the first is its length in bytes
 
 
 class ArrowValues:
@@ -131,8 +134,11 @@ class ArrowValues:
         types = self.arrow.types
         if types.is_dictionary(array.type):
             numbers = array.indices.unique().drop_null()
+            dictionary = array.dictionary
+            if _is_view(types, dictionary.type):  # pyarrow takes none from views
+                dictionary = dictionary.cast(self.arrow.large_string())
             words: dict[int | None, Any] = dict(
-                zip(numbers.to_pylist(), array.dictionary.take(numbers).to_pylist(), strict=True)
+                zip(numbers.to_pylist(), dictionary.take(numbers).to_pylist(), strict=True)
             )
             return [words.get(number) for number in array.indices.to_pylist()]
         if class_names is not None and types.is_integer(array.type):
@@ -155,9 +161,11 @@ class ArrowValues:
             return self._unpacked(array.storage)
         if types.is_dictionary(kind):
             words = array.dictionary
-            if not _is_string(types, words.type):
+            if not _is_string(types, words.type) or _is_view(types, words.type):
                 return len(array) * int(words.nbytes)
             return int(pc.sum(pc.binary_length(words).take(array.indices)).as_py() or 0)
+        if _is_view(types, kind):
+            return _viewed_bytes(array)
         if _is_string(types, kind):
             return int(pc.sum(pc.binary_length(array)).as_py() or 0)
         if types.is_map(kind):
@@ -227,10 +235,21 @@ def _field(metadata: bytes, table: int, number: int) -> int | None:
 
 
 def _is_string(types: Any, kind: Any) -> bool:
+    return bool(types.is_string(kind) or types.is_large_string(kind) or _is_view(types, kind))
+
+
+def _is_view(types: Any, kind: Any) -> bool:
+    """Return whether an array of strings is one of views: lengths and places in shared buffers."""
     view = getattr(types, "is_string_view", None)  # since pyarrow 16
-    return bool(
-        types.is_string(kind) or types.is_large_string(kind) or (view is not None and view(kind))
-    )
+    return view is not None and bool(view(kind))
+
+
+def _viewed_bytes(array: Any) -> int:
+    """Return the bytes of an array of views; pyarrow can't tell their lengths."""
+    views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, VIEW)  # (N, 4)
+    lengths = views[array.offset : array.offset + len(array), 0]
+    is_there = array.is_valid().to_numpy(zero_copy_only=False)
+    return int(lengths[is_there].sum(dtype=np.int64))
 
 
 def _is_path(value: Any) -> bool:

@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import NamedTuple, TextIO
 
-from mismatch.data.columns import COLUMNS
+from mismatch.data.columns import COLUMNS, Columns
+from mismatch.data.readers.text_files import (
+    ESCAPED,
+    LINE_ENDS,
+    MAX_RECORD,
+    NotUtf8,
+    encoding_problem,
+    file_problem,
+    look_at_bytes,
+    open_text,
+)
 from mismatch.data.rows import MAX_FIELD, Reading, Row
-from mismatch.errors import InputError, MachineError
-from mismatch.io.remote import Remote, open_located
-from mismatch.io.retries import is_transient, reason
 
-__all__ = ["bad_bytes", "csv_header", "csv_rows", "not_utf8", "open_rows", "open_text"]
+__all__ = ["csv_header", "csv_rows"]
 
-MAX_RECORD = 2**26  # characters; a file without line ends would else be read whole
 # of a record: a thousand times more than any header has, as a comma takes one byte there and eight
 # in memory
 MAX_FIELDS = 2**20
-ESCAPED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
+# what some spreadsheets write in front: which mark separates the columns
+SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t])"?,*\s*', re.IGNORECASE)
 IMAGE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
-)
-LINE_ENDS = ("\n", "\r")
-NEEDED = (
-    "a CSV, TSV, JSONL or Parquet file, or a folder that save_to_disk of Hugging Face datasets"
-    " wrote, is needed"
 )
 
 
 def csv_header(reading: Reading, delimiter: str) -> list[str]:
     """Return the columns as rows have them."""
-    with open_text(reading.path, "strict") as file:
-        header, names = _header(_records(_Lines(file, delimiter), reading), reading)
+    if _is_refused(reading):
+        return []
+    errors = "strict" if reading.strict else "surrogateescape"
+    with open_text(reading.path, errors, reading.columns.encoding) as file:
+        header, names = _header(_records(_opened(file, delimiter), reading), reading)
     reading.present(header, names or [])
     return names or []
 
@@ -45,60 +49,56 @@ def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
     """Stream the records. Raises csv.field_size_limit to 16 M characters, for the whole process:
     csv knows no other way.
     """
-    with open_text(reading.path, "strict" if reading.strict else "replace") as file:
-        records = _records(_Lines(file, delimiter), reading)
+    if _is_refused(reading):
+        return
+    encoding = reading.columns.encoding
+    wrong = None if reading.strict else look_at_bytes(reading.path, encoding)
+    if wrong is not None and wrong.whole:
+        reading.fault(wrong.line, wrong.message())
+        return
+    errors = "strict" if wrong is None else "surrogateescape"
+    with open_text(reading.path, errors, encoding) as file:
+        lines = _opened(file, delimiter)
+        records = _records(lines, reading)
         header, names = _header(records, reading)
         if names is None:
             return
         present = reading.present(header, names)
         checked = bool(reading.columns.label_map) or reading.columns.restrained
         for record in records:
-            row = _row(record, names, present, reading, delimiter)
+            row = None if wrong is None else _wrong_row(record, wrong)
+            if row is None:
+                row = _row(record, names, present, reading, lines.delimiter)
             if checked:
                 row = reading.checked(row)
-            yield (
-                row
-                if row.problem is None
-                else row._replace(raw="".join(record.lines).rstrip("\r\n"))
-            )
+            yield row if row.problem is None else row._replace(raw=_as_written(record.lines))
 
 
-def open_text(path: str | Path | Remote, errors: str) -> TextIO:
-    """Open a file of UTF-8 text, line ends kept; InputError where there is none."""
-    return io.TextIOWrapper(open_rows(path), encoding="utf-8-sig", errors=errors, newline="")
+def _is_refused(reading: Reading) -> bool:
+    """Return whether a file is none of text, which is a fault then."""
+    problem = file_problem(reading.path, reading.columns.encoding)
+    if problem:
+        reading.fault(1, problem)
+    return problem is not None
 
 
-def open_rows(path: str | Path | Remote) -> io.BufferedReader:
-    """Open a file or an object of rows, as bytes; InputError where there is none."""
+def _as_written(lines: Sequence[str]) -> str:
+    r"""Return a record without its end; a byte that is not UTF-8 becomes `\xff`."""
+    data = "".join(lines).rstrip("\r\n").encode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _opened(file: TextIO, delimiter: str) -> _Lines:
+    """Return the lines of a file; behind the first one, where that only names the delimiter."""
     try:
-        # a pipe would be empty when it is opened again
-        if not isinstance(path, Remote) and Path(path).exists() and not Path(path).is_file():
-            raise InputError(f"{path} is a folder, a pipe or a device; {NEEDED}")
-        return open_located(path)
-    except OSError as error:
-        if is_transient(error):
-            raise MachineError(f"{path} can't be read: {reason(error)}") from error
-        raise InputError(f"{path}: {error.strerror}") from error
-
-
-def bad_bytes(path: str | Path | Remote) -> Iterator[tuple[int, int]]:
-    """Yield each line that is not UTF-8, with its first wrong byte."""
-    with io.TextIOWrapper(
-        open_located(path), encoding="utf-8", errors="surrogateescape", newline=""
-    ) as file:
-        if _is_binary(file.read(64)):
-            return
-        file.seek(0)
-        number = 1
-        while line := file.readline(MAX_RECORD):
-            if not line.isascii() and (wrong := ESCAPED.search(line)):
-                yield number, ord(wrong[0]) - 0xDC00
-            number += line.endswith(LINE_ENDS)
-
-
-def not_utf8(byte: int) -> str:
-    """Return what to say of such a byte."""
-    return f"byte {byte:#04x} is not UTF-8; save the file as UTF-8"
+        mark = SEPARATOR_LINE.fullmatch(file.readline(16))
+    except UnicodeDecodeError:  # which the first record says
+        mark = None
+    file.seek(0)
+    lines = _Lines(file, delimiter if mark is None else mark[1])
+    if mark is not None:
+        next(lines)
+    return lines
 
 
 class _Record(NamedTuple):
@@ -111,6 +111,9 @@ class _Record(NamedTuple):
 
 class _TooLongError(csv.Error):
     """A record is over the bounds; what is left of its line has been passed over."""
+
+
+UNREADABLE = (UnicodeDecodeError, _TooLongError)
 
 
 class _Lines:
@@ -129,6 +132,13 @@ class _Lines:
         """Begin a record."""
         self.taken = []
         self._size = self._marks = self._counted = 0
+
+    def is_empty_row(self) -> bool:
+        """Return whether the record has nothing but delimiters and blanks, as a spreadsheet writes
+        an empty row.
+        """
+        text = "".join(self.taken)
+        return self.delimiter in text and not text.strip(f"{self.delimiter} \t\r\n")
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -159,9 +169,22 @@ class _Lines:
             raise _TooLongError(f"a row has more than {MAX_FIELDS:,} fields")
 
 
+def _wrong_row(record: _Record, wrong: NotUtf8) -> Row | None:
+    """Return a row of which nothing is taken, where it has bytes that are not in the encoding."""
+    text = "".join(record.lines)
+    wrong_byte = None if text.isascii() else ESCAPED.search(text)
+    if wrong_byte is None:
+        return None
+    problem = wrong.message_of(ord(wrong_byte[0]) - 0xDC00)
+    return Row(record.line, "", "", None, {}, problem, intact=False)
+
+
 def _row(
     record: _Record, names: list[str], present: Sequence[str], reading: Reading, delimiter: str
 ) -> Row:
+    if len(record.fields) > len(names) and not any(map(str.strip, record.fields[len(names) :])):
+        # empty cells of a spreadsheet
+        record = record._replace(fields=record.fields[: len(names)])
     columns = dict(zip(names, record.fields, strict=False))
     image_path = columns.get("image_path", "")
     text = columns.get("text", "")
@@ -170,7 +193,7 @@ def _row(
     if (
         whole
         and len(record.lines) > 1
-        and (count := _rows_in_quotes(record, names, reading.columns.labels, delimiter))
+        and (count := _rows_in_quotes(record, names, reading.columns, delimiter))
     ):
         problem = (
             f"{count} rows run together here, as a text opens with a double quote; put that text in"
@@ -189,9 +212,7 @@ def _row(
     return reading.row(record.line, columns, present)
 
 
-def _rows_in_quotes(
-    record: _Record, names: list[str], labels: Mapping[str, int], delimiter: str
-) -> int:
+def _rows_in_quotes(record: _Record, names: list[str], columns: Columns, delimiter: str) -> int:
     """Return how many lines of a record are rows by themselves, where a text that opens with a
     quote has taken in what follows, up to the next quote at a text's end; 0 where only one is.
 
@@ -209,7 +230,7 @@ def _rows_in_quotes(
         count += (
             len(values) == len(names)
             and _ending(values[image]) in endings
-            and (label is None or values[label].strip().lower() in labels)
+            and (label is None or columns.label_of(values[label]) is not None)
         )
     # without a label, names without an ending are no sign of a row
     is_sign = label is not None or _ending(record.fields[image])
@@ -243,34 +264,71 @@ def _records(lines: _Lines, reading: Reading) -> Iterator[_Record]:
     reading goes on with the next line.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
-    delimiter = lines.delimiter
-    reader = csv.reader(lines, strict=True, delimiter=delimiter)
+    # a quote behind a delimiter and blanks opens a text too; elsewhere such blanks are kept
+    reader = csv.reader(lines, strict=True, delimiter=lines.delimiter, skipinitialspace=True)
     while True:
         start = lines.count + 1
         lines.begin()
         try:
-            fields = next(reader)
+            fields = _blanks_kept(next(reader), lines)
         except StopIteration:
             return
         except (UnicodeDecodeError, csv.Error) as error:
-            reading.fault(*_fault_of(error, reading.path, start, delimiter))
-        else:
-            if fields:
-                yield _Record(start, fields, lines.taken)
+            fields = [] if isinstance(error, UNREADABLE) else _unquoted(lines)
+            if not fields:
+                reading.fault(*_fault_of(error, reading, start, lines))
+        if fields and (fields[0].strip() or not lines.is_empty_row()):
+            yield _Record(start, fields, lines.taken)
+
+
+def _blanks_kept(fields: list[str], lines: _Lines) -> list[str]:
+    """Return a record's values with the blanks before them, where none stands before quotes."""
+    behind = lines.delimiter + " "
+    text = "".join(lines.taken)
+    count = text.count(behind)
+    if count:  # which may all stand in quotes
+        count -= sum([field.count(behind) for field in fields])
+    if not count and text[0] != " ":
+        return fields
+    plain = _plain(lines)
+    return fields if plain is None or any(map(_before_quote, plain)) else plain
+
+
+def _unquoted(lines: _Lines) -> list[str]:
+    """Return the values of a record in which a blank and a quote begin a text that does not end in
+    one; nothing of any other.
+    """
+    plain = _plain(lines) or []
+    is_quoted = any(_before_quote(value) and value.rstrip(" ").endswith('"') for value in plain)
+    return [] if is_quoted else plain
+
+
+def _before_quote(value: str) -> bool:
+    """Return whether a value begins with blanks and a quote."""
+    return value.startswith(" ") and value.lstrip(" ").startswith('"')
+
+
+def _plain(lines: _Lines) -> list[str] | None:
+    """Return the values of a record in which blanks are part of them; None where that is none."""
+    try:
+        records = list(csv.reader(lines.taken, strict=True, delimiter=lines.delimiter))
+    except csv.Error:
+        return None
+    return records[0] if len(records) == 1 else None
 
 
 def _fault_of(
-    error: UnicodeDecodeError | csv.Error, path: str | Path | Remote, line: int, delimiter: str
+    error: UnicodeDecodeError | csv.Error, reading: Reading, line: int, lines: _Lines
 ) -> tuple[int, str]:
     """Return the line and what is wrong there, of a record that starts at `line`."""
     if isinstance(error, UnicodeDecodeError):
-        return next(((line, not_utf8(byte)) for line, byte in bad_bytes(path)), (line, "not UTF-8"))
+        return encoding_problem(reading.path, reading.columns.encoding)
     message = str(error)
     if isinstance(error, _TooLongError):
         return line, message
     if "unexpected end of data" in message:
         return (
-            _open_quote(path, line, delimiter),
+            _open_quote(reading, line, lines.delimiter),
             (
                 "a double quote opens here and never closes; close it, or write a quote inside a"
                 " quoted text twice"
@@ -278,14 +336,16 @@ def _fault_of(
         )
     if "field larger" in message:
         return line, f"a field is longer than {MAX_FIELD:,} characters; is a double quote missing?"
+    if any(f'" {lines.delimiter}' in taken for taken in lines.taken):
+        return line, f"{message}; take out the blank behind a closing quote"
     return line, f"{message}; write a quote inside a quoted text twice"
 
 
-def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
+def _open_quote(reading: Reading, start: int, delimiter: str) -> int:
     """Return the line of the quote that never closes, in the record that starts at line `start`:
     behind all the whole fields.
     """
-    with open_text(path, "replace") as file:
+    with open_text(reading.path, "replace", reading.columns.encoding) as file:
         text = "".join(islice(file, start - 1, None))  # which a record's bounds keep small
     whole_field = re.compile(
         rf'(?:"(?:[^"]++|"")*+"|(?!")[^{delimiter}\r\n]*+)(?:{delimiter}|\r\n|\r|\n)'
@@ -296,23 +356,16 @@ def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
     return start + len(re.findall(r"\r\n|\r|\n", text[:position]))
 
 
-def _is_binary(start: str) -> bool:
-    """Return whether a header holds NUL bytes, as one in UTF-16 does, and the beginning of nearly
-    any spreadsheet, archive or image.
-    """
-    return "\0" in start.partition("\n")[0]
-
-
 def _header(records: Iterator[_Record], reading: Reading) -> tuple[list[str], list[str] | None]:
     """Return the first record, and its names as rows have them, None where it can't be a header."""
-    with open_located(reading.path) as file:
-        if _is_binary(file.read(64).decode("latin-1")):
-            reading.fault(
-                1, "this is not plain text (UTF-16? a spreadsheet?); save it as CSV in UTF-8"
-            )
-            return [], None
-    for record in records:
-        header = [name.strip() for name in record.fields]
-        return header, reading.names(header)
-    reading.fault(1, f"the file is empty; a header {','.join(COLUMNS)} is needed")
-    return [], None
+    record = next(records, None)
+    if record is None:
+        reading.fault(1, f"the file is empty; a header {','.join(COLUMNS)} is needed")
+        return [], None
+    header = [name.strip() for name in record.fields]
+    if header.count("") > 1:
+        header = [name or f"unnamed_{place}" for place, name in enumerate(header, start=1)]
+    if ESCAPED.search("".join(header)):
+        reading.fault(record.line, "a column's name is not UTF-8; save the file as UTF-8")
+        return [], None
+    return header, reading.names(header)

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mismatch.data.readers.csv import NEEDED
+from mismatch.data.readers.text_files import NEEDED
 from mismatch.errors import InputError
 from mismatch.io.reading import check_regular, parse_json, read_text
 from mismatch.io.retries import reason

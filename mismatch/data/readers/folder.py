@@ -6,22 +6,32 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
+from mismatch.data.columns import Columns
 from mismatch.data.confined import ConfinedFolder
+from mismatch.data.encoding import codec_name, is_utf8
 from mismatch.data.pairs import ALIASES, Row, open_text, read_header, read_rows
+from mismatch.data.readers.text_files import decoded, encoding_problem
 from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError
 from mismatch.io.atomic import sha256_file
 
 __all__ = ["IMAGE_SUFFIXES", "TitledImages"]
 
+# of pictures, also of such as Pillow can't read here: the row's status says so then
 IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+    {
+        *(".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".ico", ".icns", ".pcx", ".psd"),
+        *(".heic", ".heics", ".heif", ".hif", ".jxl", ".svg", ".tga", ".eps", ".emf", ".wmf"),
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+        *(".pbm", ".pgm", ".ppm", ".pnm", ".png", ".tif", ".tiff", ".webp", ".xbm", ".xpm"),
+        *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),  # of cameras
+    }
 )
+TEXT_SUFFIX = ".txt"
 HEADER = ("image_path", "text")
 SHOWN = 5  # names in one line
 
@@ -52,44 +62,58 @@ class TitledImages:
     streamed.
     """
 
-    def __init__(self, folder: Path, titles: Path | None = None, *, outside: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        titles: Path | None = None,
+        *,
+        outside: bool = False,
+        encoding: str | None = None,
+    ) -> None:
         """Take `titles`: a CSV with columns image_path,text (or usual names for them, as
         file,title), or lines NAME, tab, TITLE; names are relative to `folder`. Without it, the
         title of a/b.jpg is what a/b.txt says, which may be a link out of the folder with `outside`
-        only. InputError where the folder or the file can't be used.
+        only. `encoding`: of titles that are not UTF-8. InputError where the folder or the file
+        can't be used.
         """
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder; `images` needs a folder of images")
         self.folder = folder
         self.titles = titles
+        self._columns = Columns(encoding=encoding)
         self._confined = None if outside else ConfinedFolder(str(folder))
-        self._tabbed = titles is not None and _is_tabbed(titles)
+        self._tabbed = titles is not None and _is_tabbed(titles, encoding)
         self.header = (
             list(HEADER)
             if titles is None or self._tabbed
-            else read_header(titles, require_label=False, aliases=True)
+            else read_header(titles, require_label=False, columns=self._columns, aliases=True)
         )
+        self._begin()
+
+    def _begin(self) -> None:
         self._untitled = Unmatched()
         self._imageless = Unmatched()
+        self._others = Unmatched()
 
     def rows(self) -> Iterator[Row]:
         """Yield each title with its image, in the order of the file, or of the names. A title
         without an image is a row that can't be scored.
         """
-        self._untitled = Unmatched()
-        self._imageless = Unmatched()
+        self._begin()
         return self._with_text_files() if self.titles is None else self._listed(self.titles)
 
     def digest(self) -> str:
         """Return a digest, in hex, of all that the rows say."""
         if self.titles is not None:
-            return sha256_file(self.titles)
-        digest = hashlib.sha256()
+            digest = sha256_file(self.titles)
+            encoding = self._columns.encoding
+            return digest if is_utf8(encoding) else f"{digest}-{codec_name(encoding)}"
+        hasher = hashlib.sha256()
         for row in self.rows():
-            digest.update(
+            hasher.update(
                 repr((row.image_path, row.text, row.problem)).encode("utf-8", "backslashreplace")
             )
-        return digest.hexdigest()
+        return hasher.hexdigest()
 
     def notes(self) -> list[str]:
         """Return a line each for images without a title and titles without an image, once all rows
@@ -99,20 +123,33 @@ class TitledImages:
             "image has no title and was not scored", "images have no title and were not scored"
         )
         titles = self._imageless.line("title has no image", "titles have no image")
+        others = self._others.line(
+            "file has a suffix of no image and was not scored",
+            "files have suffixes of no image and were not scored",
+        )
         return [
             line
-            for unmatched, line in ((self._untitled, images), (self._imageless, titles))
+            for unmatched, line in (
+                (self._untitled, images),
+                (self._imageless, titles),
+                (self._others, others),
+            )
             if unmatched.count
         ]
 
     def _listed(self, titles: Path) -> Iterator[Row]:
         untitled = dict.fromkeys(
-            (name for name in _files_below(self.folder) if _is_image(name)), True
+            (
+                name
+                for name in _files_below(self.folder)
+                if _is_image(name) or not (_is_text(name) or _is_same(self.folder / name, titles))
+            ),
+            True,
         )
         for row in (
-            _tabbed_rows(titles)
+            _tabbed_rows(titles, self._columns.encoding)
             if self._tabbed
-            else read_rows(titles, require_label=False, aliases=True)
+            else read_rows(titles, require_label=False, columns=self._columns, aliases=True)
         ):
             name = os.path.normpath(row.image_path)
             if name in untitled:
@@ -122,34 +159,41 @@ class TitledImages:
             yield row
         for name, alone in untitled.items():
             if alone:
-                self._untitled.add(_printable(name))
+                self._count(name)
+
+    def _count(self, name: str) -> None:
+        """Count a file without a title."""
+        kind = self._untitled if _is_image(name) else self._others
+        kind.add(_printable(name))
 
     def _with_text_files(self) -> Iterator[Row]:
-        files = _files_below(self.folder)
-        for stem, group in groupby(
-            sorted(files, key=_stem_first), key=lambda name: os.path.splitext(name)[0]
-        ):
-            names = list(group)
+        for stem, names in _by_stem(_files_below(self.folder)).items():
+            texts = [name for name in names if _is_text(name)]
             images = [name for name in names if _is_image(name)]
-            text = f"{stem}.txt"
-            if text not in names:
-                for name in images:
-                    self._untitled.add(_printable(name))
-                continue
-            title, problem = self._title(text)
-            if not images:
-                self._imageless.add(_printable(text))
-                yield _row(_printable(stem), title, f"there is no image next to {_printable(text)}")
-            for name in images:
-                yield _row(
-                    _printable(name),
-                    title,
-                    (
-                        problem
-                        if name == _printable(name)
-                        else "the image's name is not UTF-8; rename the file"
-                    ),
-                )
+            others = [name for name in names if name not in texts and name not in images]
+            for name in others if texts else [*images, *others]:
+                self._count(name)
+            if texts:
+                yield from self._titled(_printable(stem), texts, images, others)
+
+    def _titled(
+        self, stem: str, texts: Sequence[str], images: Sequence[str], others: Sequence[str]
+    ) -> Iterator[Row]:
+        """Yield the rows of files that have a stem in common, and a text among them."""
+        title, problem = self._title(texts[0])
+        if len(texts) > 1:
+            problem = f"{' and '.join(map(_printable, texts))} both stand there; keep one"
+        if not images:
+            text = _printable(texts[0])
+            self._imageless.add(text)
+            missing = f"there is no image next to {text}"
+            if others:
+                missing += f", but {_printable(others[0])}, whose suffix is of no image"
+            yield _row(stem, title, missing)
+        for name in images:
+            is_utf8_name = name == _printable(name)
+            why = problem if is_utf8_name else "the image's name is not UTF-8; rename the file"
+            yield _row(_printable(name), title, why)
 
     def _title(self, name: str) -> tuple[str, str | None]:
         """Return what a text file says, and what is wrong with it."""
@@ -166,10 +210,11 @@ class TitledImages:
         try:
             if not path.is_file():  # nobody may ever write to a pipe
                 return "", f"{shown} is no regular file"
-            with path.open(encoding="utf-8-sig") as file:
-                title = file.read(MAX_FIELD + 1).strip()
+            with path.open("rb") as data:
+                file = decoded(data, self._columns.encoding, path)
+                title = file.read(MAX_FIELD + 1).replace("\r\n", "\n").replace("\r", "\n").strip()
         except UnicodeDecodeError:
-            return "", f"{shown} is not UTF-8; save it as UTF-8"
+            return "", f"{shown}: {encoding_problem(path, self._columns.encoding)[1]}"
         except OSError as error:
             return "", f"{shown} can't be read: {error.strerror}"
         if len(title) > MAX_FIELD:
@@ -198,21 +243,43 @@ def _files_below(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def _stem_first(name: str) -> tuple[str, str]:
-    return os.path.splitext(name)
+def _by_stem(files: Iterable[str]) -> dict[str, list[str]]:
+    """Map stems, in order → the files that have them. Where one stem has only a text and one other
+    has none, and they differ in case only, the text is the other's.
+    """
+    stems: dict[str, list[str]] = {}
+    for name in sorted(files, key=os.path.splitext):
+        stems.setdefault(os.path.splitext(name)[0], []).append(name)
+    alike: dict[str, list[str]] = {}
+    for stem in stems:
+        alike.setdefault(stem.casefold(), []).append(stem)
+    for same in alike.values():
+        only_texts = [stem for stem in same if all(map(_is_text, stems[stem]))]
+        without_text = [stem for stem in same if not any(map(_is_text, stems[stem]))]
+        if len(only_texts) == len(without_text) == 1:
+            stems[without_text[0]] += stems.pop(only_texts[0])
+    return stems
 
 
 def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
+def _is_text(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() == TEXT_SUFFIX
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.exists() and path.samefile(other)
+
+
 def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _is_tabbed(titles: Path) -> bool:
+def _is_tabbed(titles: Path, encoding: str | None) -> bool:
     """Return whether the first line has a tab, and no comma before it."""
-    with open_text(titles, "replace") as file:
+    with open_text(titles, "replace", encoding) as file:
         return "\t" in file.readline(MAX_FIELD).partition(",")[0]
 
 
@@ -232,8 +299,8 @@ def _line_problem(line: str, tab: str, title: str) -> str | None:
     return None if title.strip() else "the text is empty"
 
 
-def _tabbed_rows(titles: Path) -> Iterator[Row]:
-    with open_text(titles, "strict") as file:
+def _tabbed_rows(titles: Path, encoding: str | None) -> Iterator[Row]:
+    with open_text(titles, "strict", encoding) as file:
         try:
             number = 0
             while line := file.readline(MAX_FIELD):
@@ -248,4 +315,5 @@ def _tabbed_rows(titles: Path) -> Iterator[Row]:
                     problem = _line_problem(line, tab, title)
                     yield _row(name, title.strip(), problem, number)
         except UnicodeDecodeError as error:
-            raise InputError(f"{titles} is not UTF-8 ({error.reason}); save it as UTF-8") from error
+            number, why = encoding_problem(titles, encoding)
+            raise InputError(f"{titles}:{number}: {why}") from error

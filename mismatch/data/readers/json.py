@@ -8,7 +8,7 @@ from itertools import islice
 from typing import IO, Any, NamedTuple
 
 from mismatch.data.columns import COLUMNS
-from mismatch.data.readers.csv import open_rows
+from mismatch.data.readers.text_files import file_problem, look_at_bytes, open_rows, wrong_byte
 from mismatch.data.rows import (
     MAX_COLUMNS,
     MAX_FIELD,
@@ -50,7 +50,7 @@ class _Repeating(dict[str, Any]):
 
 def json_header(reading: Reading) -> list[str]:
     """Return the columns as rows have them: the keys of the first hundred objects."""
-    with open_rows(reading.path) as file:
+    with open_rows(reading.path, reading.columns.encoding) as file:
         header = _keys(file, reading)
     names = reading.names(header) or [] if header else []
     if header:
@@ -60,7 +60,7 @@ def json_header(reading: Reading) -> list[str]:
 
 def json_rows(reading: Reading) -> Iterator[Row]:
     """Stream the objects; a key that an object lacks is an empty column."""
-    with open_rows(reading.path) as file:
+    with open_rows(reading.path, reading.columns.encoding) as file:
         header = _keys(file, reading)
         names = reading.names(header) if header else None
         if names is None:
@@ -71,7 +71,7 @@ def json_rows(reading: Reading) -> Iterator[Row]:
             # a key that only a later object has doesn't stand for the column that was asked for
             renamed.setdefault(new, f"input_{new}")
         file.seek(0)
-        for line in _lines(file):
+        for line in _lines(file, reading.columns.encoding):
             row = _row(line, renamed, present, reading)
             yield row if row.problem is None else row._replace(raw=_as_written(line.data))
 
@@ -133,6 +133,9 @@ def _problem(values: dict[str, Any], reading: Reading) -> str | None:
 
 def _keys(file: IO[bytes], reading: Reading) -> list[str]:
     """Return the keys in the order in which they come; a fault where there are none."""
+    if problem := file_problem(reading.path, reading.columns.encoding):
+        reading.fault(1, problem)
+        return []
     if file.read(64).removeprefix(BOM).lstrip()[:1] == b"[":
         reading.fault(
             1,
@@ -142,23 +145,41 @@ def _keys(file: IO[bytes], reading: Reading) -> list[str]:
         return []
     file.seek(0)
     header: dict[str, None] = {}
-    first_damage: tuple[int, str] | None = None
-    for line in islice(_lines(file), HEADER_LINES):
+    damaged: list[_Line] = []
+    for line in islice(_lines(file, reading.columns.encoding), HEADER_LINES):
         if line.record is not None:
             header |= dict.fromkeys(line.record)
-        elif first_damage is None:
-            first_damage = (line.number, line.damage)
+        else:
+            damaged.append(line)
+    if any(_is_wrong(line.data) for line in damaged):
+        wrong = look_at_bytes(reading.path, reading.columns.encoding)
+        if wrong is not None and wrong.whole:
+            reading.fault(wrong.line, wrong.message())
+            return []
     if not header:
-        number, why = first_damage or (1, "there is no object with keys in this file")
+        line = (
+            damaged[0]
+            if damaged
+            else _Line(1, b"", None, "there is no object with keys in this file")
+        )
         reading.fault(
-            number,
-            f"{why}; one object a line with the keys"
+            line.number,
+            f"{line.damage}; one object a line with the keys"
             f" {', '.join(map(reading.columns.asked, COLUMNS))} is needed",
         )
     return list(header)
 
 
-def _lines(file: IO[bytes]) -> Iterator[_Line]:
+def _is_wrong(data: bytes) -> bool:
+    """Return whether a line is not UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _lines(file: IO[bytes], encoding: str | None) -> Iterator[_Line]:
     """Yield each line that isn't blank, with its number."""
     number = 0
     while data := file.readline(MAX_LINE):
@@ -170,7 +191,7 @@ def _lines(file: IO[bytes]) -> Iterator[_Line]:
                 pass
             yield _Line(number, data, None, f"this line is longer than {MAX_LINE:,} bytes")
         elif data.strip():
-            record, damage = _parsed(data)
+            record, damage = _parsed(data, encoding)
             yield _Line(number, data, record, damage)
 
 
@@ -179,7 +200,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record if len(record) == len(pairs) else _Repeating(pairs)
 
 
-def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
+def _parsed(data: bytes, encoding: str | None) -> tuple[dict[str, Any] | None, str]:
     """Return the object of a line, or why there is none."""
     if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return None, f"this line holds more than {MAX_VALUES:,} values"
@@ -191,7 +212,7 @@ def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
             if "\\u0000" in json.dumps(record):
                 return None, "a NUL character stands in this row; take it out"
     except UnicodeDecodeError as error:
-        return None, f"byte {error.object[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+        return None, wrong_byte(error.object[error.start], encoding)
     except UnicodeEncodeError:
         return (
             None,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mismatch.data.columns import SEPARATOR, Columns
+from mismatch.data.encoding import is_utf8
 from mismatch.data.rows import as_text
 from mismatch.errors import ImageError, InputError, MachineError
 from mismatch.images import ImageSource, as_image_source, encoded_image
@@ -61,9 +62,10 @@ def rows_file(
         spooled = _Spooled(folder, columns, base, absolute=absolute_images)
         try:
             # half a character becomes an escape, which is a problem of its row
-            with path.open("w", encoding="utf-8", errors=SHOWN, newline="\n") as file:
+            encoding = columns.encoding or "utf-8"  # in which the file is read
+            with path.open("w", encoding=encoding, errors=SHOWN, newline="\n") as file:
                 for number, record in enumerate(spooled.records(records), start=1):
-                    file.write(_json_line(record, number))
+                    file.write(_json_line(record, number, ascii_only=not is_utf8(encoding)))
         except OSError as error:
             if error.errno in FULL and error.filename is None:
                 raise _no_room(error) from error
@@ -233,13 +235,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _json_line(record: dict[str, Any], number: int) -> str:
+def _json_line(record: dict[str, Any], number: int, *, ascii_only: bool) -> str:
     """Return a row as a line; InputError for a value that holds itself or is nested too deeply."""
     try:
         try:
-            return json.dumps(record, ensure_ascii=False, default=str) + "\n"
+            return json.dumps(record, ensure_ascii=ascii_only, default=str) + "\n"
         except TypeError:  # a key in a value is no text
-            return json.dumps(_with_text_keys(record), ensure_ascii=False, default=str) + "\n"
+            return json.dumps(_with_text_keys(record), ensure_ascii=ascii_only, default=str) + "\n"
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"row {number}: a value holds itself, or is nested too deeply; take it out"

@@ -74,7 +74,7 @@ async function choose() {
   facts = found;
   facts.limits.max_image = Math.min(facts.limits.max_image, Math.max(1, Math.floor(0.75 * (facts.limits.max_body - ROOM))));  // in base64 it is larger by a third
   const {review, slices} = facts.score;
-  const parts = [model ? "" : `Model ${facts.model_id}`, `threshold ${figure(facts.threshold)}`, review && `review ${figure(review.low)} to ${figure(review.high)}`];
+  const parts = [model ? "" : `Model ${facts.model_id}`, `threshold ${figure(facts.threshold)}`, review && `review ${figure(review.low)} to ${figure(review.high)}`, facts.scripts.length && `reads ${facts.scripts.join(", ")}`];
   by("model-facts").textContent = parts.filter(Boolean).join(" · ");
   by("slice-field").hidden = !slices;
   by("slice-name").textContent = slices ? `${slices.column} (the model has thresholds of its own for some)` : "";

@@ -23,6 +23,7 @@ from mismatch.io.text import plural
 from mismatch.progress import progress
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.embedding import embed_images, embed_texts
+from mismatch.runtime.languages import unread_warning
 from mismatch.runtime.long_text import long_texts_line
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.tokenize import Tokenizer, shown
@@ -46,6 +47,7 @@ Item = TypeVar("Item")
 Embedded = tuple[NDArray[np.float32], dict[int, InputError]]
 ALONE = Processes(torch.device("cpu"))
 SHOWN = 10  # problems in one message
+LOOKED_AT = 5000  # texts of a set, which tell its languages
 
 
 @dataclass(frozen=True)
@@ -225,11 +227,13 @@ def cut_long_texts(
     start: Start, sets: Sequence[PairSet], processes: Processes = ALONE
 ) -> tuple[list[PairSet], int]:
     """Return the sets with their long texts in pieces, where `start` asks for that, and how many
-    different texts are long. That number is also reported.
+    different texts are long. That number is also reported, and whether the texts can be read.
     """
     spec = start.detector.backbone.text_spec
+    tokenizer = Tokenizer(spec)
+    _warn_of_language(sets, tokenizer)
     cut = start.long_text != "truncate"
-    cut_sets, count = cut_together(sets, Tokenizer(spec), processes, cut=cut)
+    cut_sets, count = cut_together(sets, tokenizer, processes, cut=cut)
     if count:
         line = long_texts_line(count, spec.context_length, start.long_text, now=True, advise=True)
         if cut:
@@ -237,6 +241,21 @@ def cut_long_texts(
         else:
             warn("long_text", line)
     return cut_sets, count
+
+
+def _warn_of_language(sets: Sequence[PairSet], tokenizer: Tokenizer) -> None:
+    """Say which texts the backbone can't read, by at most `LOOKED_AT` of each set."""
+    steps = [max(1, len(pairs.texts) // LOOKED_AT) for pairs in sets]
+    line = unread_warning(
+        tokenizer,
+        (
+            pairs.texts[number]
+            for pairs, step in zip(sets, steps, strict=True)
+            for number in range(0, len(pairs.texts), step)
+        ),
+    )
+    if line:
+        warn("language", line)
 
 
 def make_feeds(

@@ -134,7 +134,7 @@ def test_values_of_every_type(write: Any) -> None:
 @pytest.mark.parametrize(
     ("label", "words"),
     [
-        ([1.0], "label '1.0' is neither"),
+        ([1.5], "label '1.5' is neither"),
         ([True], "label map true/false"),
         ([2], "label '2' is neither"),
         ([None], "the label is empty"),
@@ -621,3 +621,78 @@ def test_what_is_no_file_behind_a_link_is_refused(tmp_path: Path, target: str) -
     file.symlink_to(file.name if target == "loop" else target)
     with pytest.raises(InputError, match="which can't be read"):
         list(read_rows(folder, require_label=True))
+
+
+VIEWS = pytest.mark.skipif(not hasattr(pa, "string_view"), reason="this pyarrow has no views")
+
+
+def views(values: list[str | None]) -> Any:
+    return pa.array(values, pa.string_view())
+
+
+@VIEWS
+@pytest.mark.parametrize("write", [dataset, parquet], ids=["dataset", "parquet"])
+def test_views_of_strings_are_strings(tmp_path: Path, write: Any) -> None:
+    texts = [
+        "红色手提包",
+        "赤いハンドバッグ、新品",
+        "حقيبة يد حمراء",
+        "लाल चमड़े का बैग",
+        "Sac à main",
+        None,
+    ]
+    columns = {
+        "image_path": views([f"{i}.jpg" for i in range(6)]),
+        "text": views(texts),
+        "label": pa.array([1.0, 0.0] * 3),
+        "tags": pa.array([["a", "b"]] * 6, pa.list_(pa.string_view())),
+        "thumb": pa.array([b"\xff"] * 6, pa.binary_view()),
+    }
+    path = write(tmp_path / "a.parquet", pa.table(columns) if write is parquet else columns)
+    rows = list(read_rows(path, require_label=True))
+    assert [row.text for row in rows] == [text or "" for text in texts]
+    assert [row.label for row in rows] == [1, 0] * 3
+    assert rows[0].columns.keys() == {"image_path", "text", "label", "tags"}
+    assert rows[0].columns["tags"] == "a;b"
+    assert [row.problem for row in rows if row.problem] == ["the text is empty"]
+
+
+@VIEWS
+def test_views_in_a_dictionary_and_in_an_image(tmp_path: Path) -> None:
+    numbers = pa.array([0, 1, 0], pa.int32())
+    image = pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())])
+    columns = {
+        "image_path": pa.array(
+            [{"bytes": None, "path": "a.jpg"}, {"bytes": b"x", "path": "b"}, None], image
+        ),
+        "text": pa.DictionaryArray.from_arrays(numbers, views(["红色" * 20, "b"])),
+    }
+    first, second, third = read_rows(dataset(tmp_path / "a", columns), require_label=False)
+    assert (first.image_path, first.text, first.problem) == ("a.jpg", "红色" * 20, None)
+    assert arrow_values.EMBEDDED in (second.problem or "")
+    assert third.text == "红色" * 20
+
+
+@VIEWS
+def test_views_that_share_a_buffer_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrow_values, "MAX_UNPACKED", 1000)
+    columns = {"image_path": views(["a"] * 4), "text": views(["x" * 600] * 4)}
+    rows = list(read_rows(dataset(tmp_path / "a", columns), require_label=False))
+    assert [len(row.text) for row in rows] == [600] * 4
+    monkeypatch.setattr(arrow_values, "MAX_UNPACKED", 100)
+    with pytest.raises(InputError, match="a row holds 601 bytes"):
+        list(read_rows(tmp_path / "a", require_label=False))
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "binary_view"])
+def test_a_needed_column_of_bytes_is_named_with_its_type(tmp_path: Path, kind: str) -> None:
+    if not hasattr(pa, kind):
+        pytest.skip("this pyarrow has no views")
+    columns = {"image_path": ["a.jpg"], "text": pa.array([b"red"], getattr(pa, kind)())}
+    for path in (parquet(tmp_path / "a.parquet", columns), dataset(tmp_path / "a", columns)):
+        with pytest.raises(InputError, match=f"column 'text' holds values of the type {kind}, "):
+            read_header(path, require_label=False)
+        with pytest.raises(InputError, match="write it as strings"):
+            list(read_rows(path, require_label=False))

@@ -164,3 +164,111 @@ def test_a_text_of_several_lines_is_no_problem(tmp_path: Path, content: str) -> 
     (row,) = read_rows(tmp_path / "rows.csv", require_label="label" in content)
     assert row.problem is None
     assert "\n" in row.text
+
+
+def rows_of(path: Path) -> list[tuple[int, str, str, int | None, str | None]]:
+    return [
+        (row.line, row.image_path, row.text, row.label, row.problem)
+        for row in read_rows(path, require_label=True)
+    ]
+
+
+@pytest.mark.parametrize("blanks", [" ", "   "])
+@pytest.mark.parametrize(
+    "text", ["Red, shiny bag", "红色, 手提包", "Sac, rouge", "أحمر, حقيبة", "लाल, थैला"]
+)
+@pytest.mark.parametrize("header", ["image_path,text,label", "image_path, text, label"])
+def test_a_blank_before_a_quote_is_no_part_of_the_text(
+    tmp_path: Path, blanks: str, text: str, header: str
+) -> None:
+    (tmp_path / "a.csv").write_text(
+        f'{header}\na.png,{blanks}"{text}",{blanks}1\nb.png,{blanks}Blue bag,{blanks}0\n'
+        f'c.png,{blanks}"{text}\nand ""more""",{blanks}1\n',
+        encoding="utf-8",
+    )
+    first, second, third = rows_of(tmp_path / "a.csv")
+    assert first == (2, "a.png", text, 1, None)
+    assert (second[2].strip(), second[3], second[4]) == ("Blue bag", 0, None)
+    assert third == (4, "c.png", f'{text}\nand "more"', 1, None)
+
+
+def test_a_blank_before_a_quote_in_tsv(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text(HEAD + 'a.png\t "Red\tbag"\t 1\n')
+    assert rows_of(tmp_path / "a.tsv") == [(2, "a.png", "Red\tbag", 1, None)]
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        ('a.png, "Best" shirt ever,1', ' "Best" shirt ever'),
+        ("a.png, Red bag,1", " Red bag"),
+        ('a.png,"  ""Best"" bag",1', '  "Best" bag'),
+        ('a.png,Red 5" bag,1', 'Red 5" bag'),
+    ],
+)
+def test_other_blanks_and_quotes_are_kept(tmp_path: Path, record: str, text: str) -> None:
+    (tmp_path / "a.csv").write_text(f"image_path,text,label\n{record}\n")
+    assert rows_of(tmp_path / "a.csv") == [(2, "a.png", text, 1, None)]
+
+
+@pytest.mark.parametrize("record", ['a.png, "Red" , 1', 'a.png,"Red" ,1'])
+def test_a_blank_behind_a_quote_is_said(tmp_path: Path, record: str) -> None:
+    (tmp_path / "a.csv").write_text(f"image_path,text,label\n{record}\n")
+    with pytest.raises(InputError, match=r"a\.csv:2: .*take out the blank behind a closing quote"):
+        rows_of(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;", "\ufeffsep=;"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_first_line_may_name_the_separator(tmp_path: Path, first: str, end: str) -> None:
+    (tmp_path / "a.csv").write_text(
+        end.join([first, "image_path;text;label", "a.png;Red, 5;1", 'b.png;"a;b";0', ""]),
+        encoding="utf-8",
+        newline="",
+    )
+    assert rows_of(tmp_path / "a.csv") == [
+        (3, "a.png", "Red, 5", 1, None),
+        (4, "b.png", "a;b", 0, None),
+    ]
+    assert read_header(tmp_path / "a.csv", require_label=True) == ["image_path", "text", "label"]
+
+
+@pytest.mark.parametrize("mark", [",", "\t", "|"])
+def test_any_usual_separator_may_be_named(tmp_path: Path, mark: str) -> None:
+    fields = (("image_path", "text", "label"), ("a.png", "Red", "1"))
+    rows = "".join(mark.join(row) + "\n" for row in fields)
+    (tmp_path / "a.csv").write_text(f"sep={mark}\n{rows}")
+    assert rows_of(tmp_path / "a.csv") == [(3, "a.png", "Red", 1, None)]
+
+
+def test_a_column_may_be_called_like_that_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sep=x,image_path,text\n1,a.png,Red\n")
+    assert read_header(tmp_path / "a.csv", require_label=False) == ["sep=x", "image_path", "text"]
+
+
+def test_rows_of_commas_are_blank_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        ",,\nimage_path,text,label\n,,\na.png,Red,1\n , ,\n,,,,\nb.png,Blue,0\n,,\n"
+    )
+    assert [row[0] for row in rows_of(tmp_path / "a.csv")] == [4, 7]
+    assert [row[4] for row in rows_of(tmp_path / "a.csv")] == [None, None]
+
+
+def test_empty_cells_behind_the_last_column_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "image_path,text,label\na.png,Red,1,,\nb.png,Blue,0, ,x\n", encoding="utf-8"
+    )
+    first, second = rows_of(tmp_path / "a.csv")
+    assert first == (2, "a.png", "Red", 1, None)
+    assert "5 fields where the header has 3" in (second[4] or "")
+
+
+def test_columns_without_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image_path,text,label,,\na.png,Red,1,,x\nb.png,Blue,0,,\n")
+    rows = list(read_rows(tmp_path / "a.csv", require_label=True))
+    assert [(row.text, row.problem) for row in rows] == [("Red", None), ("Blue", None)]
+    assert rows[0].columns["unnamed_5"] == "x"
+    # as pandas writes an index
+    (tmp_path / "b.csv").write_text(",image_path,text,label\n0,a.png,Red,1\n")
+    [row] = read_rows(tmp_path / "b.csv", require_label=True)
+    assert (row.image_path, row.columns[""], row.problem) == ("a.png", "0", None)

@@ -11,6 +11,7 @@ import pytest
 
 from mismatch.data.readers.folder import TitledImages
 from mismatch.errors import InputError
+from mismatch.io.atomic import sha256_file
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def test_a_file_of_titles(folder: Path, tmp_path: Path, content: str) -> None:
     notes = [
         "3 images have no title and were not scored: both.jpg, both.png, sub/c.jpeg",
         "1 title has no image: gone.jpg",
+        "1 file has a suffix of no image and was not scored: notes.md",
     ]
     assert images.notes() == notes
     assert found(images)[0] == ("a.jpg", "red"), "rows can be read again"
@@ -110,6 +112,7 @@ def test_a_text_beside_each_image(folder: Path) -> None:
     assert images.notes() == [
         "1 image has no title and was not scored: b.PNG",
         "1 title has no image: alone.txt",
+        "1 file has a suffix of no image and was not scored: notes.md",
     ]
     before = images.digest()
     assert images.digest() == before
@@ -119,7 +122,10 @@ def test_a_text_beside_each_image(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(b"\xff\xfe", "a.txt is not UTF-8; save it as UTF-8"), (b"\xef\xbb\xbf", "a.txt is empty")],
+    [
+        (b"\xff", "a.txt: byte 0xff is not UTF-8; save the file as UTF-8, or pass its `encoding`"),
+        (b"\xef\xbb\xbf", "a.txt is empty"),
+    ],
 )
 def test_a_text_that_can_not_be_used_is_a_status(
     folder: Path, content: bytes, problem: str
@@ -146,7 +152,8 @@ def test_many_names_are_counted_and_the_first_ones_shown(folder: Path) -> None:
         (
             "1,206 images have no title and were not scored: a.jpg, b.PNG, both.jpg, both.png,"
             " sub/a.webp, …"
-        )
+        ),
+        "1 file has a suffix of no image and was not scored: notes.md",
     ]
 
 
@@ -211,3 +218,105 @@ def test_a_title_with_a_nul_character_is_no_text(folder: Path, tmp_path: Path) -
         [row] = images.rows()
         assert row.problem is not None
         assert "NUL" in row.problem
+
+
+@pytest.mark.parametrize(
+    "suffix", ["heic", "HEIF", "jp2", "j2k", "avif", "jxl", "psd", "JPE", "nef"]
+)
+def test_pictures_of_every_kind_are_rows(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a.{suffix}").write_bytes(b"x")
+    (tmp_path / "a.txt").write_text("red")
+    images = TitledImages(tmp_path)
+    assert found(images) == [(f"a.{suffix}", "red")]
+    assert images.notes() == []
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [("a.png", "a.TXT"), ("A.PNG", "A.Txt"), ("a.jpg", "A.TXT"), ("É.jpg", "é.txt")],
+)
+def test_a_text_is_found_whatever_the_case_of_its_name(
+    tmp_path: Path, image: str, text: str
+) -> None:
+    (tmp_path / image).write_bytes(b"x")
+    (tmp_path / text).write_text("red")
+    images = TitledImages(tmp_path)
+    assert [(row.image_path, row.text, row.problem) for row in images.rows()] == [
+        (image, "red", None)
+    ]
+    assert images.notes() == []
+
+
+def test_two_spellings_of_a_name_stay_apart(tmp_path: Path) -> None:
+    for name in ("a.jpg", "A.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("a.txt", "A.txt"):
+        (tmp_path / name).write_text(name)
+    if len(list(tmp_path.iterdir())) < 4:
+        pytest.skip("this file system folds the case of names")
+    assert found(TitledImages(tmp_path)) == [("A.jpg", "A.txt"), ("a.jpg", "a.txt")]
+    (tmp_path / "a.TXT").write_text("other")
+    problems = {row.image_path: row.problem for row in TitledImages(tmp_path).rows()}
+    assert problems["A.jpg"] is None
+    assert "both stand there; keep one" in (problems["a.jpg"] or "")
+
+
+def test_a_suffix_that_is_not_known_is_said(tmp_path: Path) -> None:
+    for name in ("a.xyz", "b.xyz", "c.png"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("a.txt", "c.txt"):
+        (tmp_path / name).write_text("red")
+    images = TitledImages(tmp_path)
+    assert [(row.image_path, row.problem) for row in images.rows()] == [
+        ("a", "there is no image next to a.txt, but a.xyz, whose suffix is of no image"),
+        ("c.png", None),
+    ]
+    assert images.notes() == [
+        "1 title has no image: a.txt",
+        "2 files have suffixes of no image and were not scored: a.xyz, b.xyz",
+    ]
+
+
+def test_a_file_of_titles_in_the_folder_is_no_image(folder: Path) -> None:
+    (folder / "titles.csv").write_text("file,title\na.jpg,red\nodd.xyz,blue\n")
+    (folder / "odd.xyz").write_bytes(b"x")
+    images = TitledImages(folder, folder / "titles.csv")
+    assert found(images) == [("a.jpg", "red"), ("odd.xyz", "blue")]
+    assert images.notes()[1:] == ["1 file has a suffix of no image and was not scored: notes.md"]
+
+
+TEXTS = {
+    "gb18030": "红色手提包",
+    "cp932": "赤いハンドバッグ",
+    "cp1256": "حقيبة يد حمراء",
+    "cp1252": "Robe à fleurs d'été",
+    "utf-16": "लाल चमड़े का बैग",
+}
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+@pytest.mark.parametrize("titles", [None, "titles.tsv", "titles.csv"])
+def test_titles_in_another_encoding(tmp_path: Path, encoding: str, titles: str | None) -> None:
+    title = TEXTS[encoding]
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.png").write_bytes(b"x")
+    said = {
+        None: title,
+        "titles.tsv": f"a.png\t{title}\n",
+        "titles.csv": f"file,title\na.png,{title}\n",
+    }
+    file = tmp_path / titles if titles else images / "a.txt"
+    file.write_bytes(said[titles].encode(encoding))
+    path = tmp_path / titles if titles else None
+    named = TitledImages(images, path, encoding=encoding)
+    assert found(named) == [("a.png", title)]
+    try:
+        [row] = TitledImages(images, path).rows()
+        message = row.problem or ""
+    except InputError as error:
+        message = str(error)
+    assert f"{file.name}:" in message
+    assert f"`encoding='{encoding}'`" in message
+    if path is not None:
+        assert named.digest() != sha256_file(path), "the encoding is part of it"

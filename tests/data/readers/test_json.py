@@ -82,7 +82,7 @@ def test_values_of_every_type(tmp_path: Path) -> None:
             "label 'true' is neither 0 nor 1 .*; the label map true/false reads it",
             True,
         ),
-        (b'{"image_path": "a.jpg", "text": "red", "label": 1.0}', "label '1.0' is neither", True),
+        (b'{"image_path": "a.jpg", "text": "red", "label": 1.5}', "label '1.5' is neither", True),
         (
             b'{"image_path": ["a.jpg", "b.jpg"], "text": "red", "label": 1}',
             "this row has 2 images; say whether rows of several images match",

@@ -231,3 +231,13 @@ def test_an_error_of_the_rows_themselves_passes_through() -> None:
 
     with pytest.raises(OSError, match="own"), rows_file(failing(), Columns()):
         pass
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "cp1252", "utf-16", "utf-8"])
+def test_an_encoding_of_files_changes_no_rows_in_memory(encoding: str) -> None:
+    texts = ["红色手提包", "赤いバッグ", "حقيبة حمراء", "लाल थैला", "Sac foncé", "\U0001f45c"]
+    rows = [{"image_path": f"{i}.jpg", "text": text} for i, text in enumerate(texts)]
+    columns = Columns(encoding=encoding)
+    with rows_file(rows, columns) as (path, _):
+        read = list(read_rows(path, require_label=False, columns=columns))
+    assert [(row.text, row.problem) for row in read] == [(text, None) for text in texts]

@@ -196,6 +196,29 @@ def test_rows_of_several_images_and_other_columns_are_read_as_the_options_say(
         check_same(found, expected)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_rows_in_another_encoding_are_the_same_in_every_process(
+    tmp_path: Path, suffix: str
+) -> None:
+    texts = ["红色手提包", "蓝色衬衫", "黑色皮鞋"]
+    rows = [(f"{i % 7}.jpg", texts[i % 3], i % 2) for i in range(40)]
+    names = ("image_path", "text", "label")
+    lines = [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in rows]
+    if suffix == ".csv":
+        lines = [",".join(names), *(",".join(map(str, row)) for row in rows)]
+    path = tmp_path / f"rows{suffix}"
+    path.write_text("\n".join(lines), encoding="gbk")
+    columns = Columns(encoding="gbk")
+    expected = alone(path, "", columns)
+    assert isinstance(expected, PairSet)
+    assert set(expected.texts) == set(texts)
+    for found in shared(path, 3, "", columns):
+        check_same(found, expected)
+    for found in shared(path, 2):
+        check_same(found, alone(path))
+        assert "`encoding='gb18030'`" in str(found)
+
+
 def test_what_is_held_out_is_the_same(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", 200)
     whole = alone(path)
@@ -417,6 +440,7 @@ processes.end()
 """
 
 
+@pytest.mark.slow
 def test_of_two_real_processes_the_first_reads_all_rows_and_both_have_the_same_sets(
     tmp_path: Path,
 ) -> None:

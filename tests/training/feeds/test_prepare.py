@@ -25,6 +25,7 @@ from mismatch.errors import (
 from mismatch.runtime import long_text as chunks
 from mismatch.runtime import tokenize
 from mismatch.runtime.predictor import Predictor
+from mismatch.training.callbacks import Callback, TrainWarning, heard_by
 from mismatch.training.checkpoint import load_detector, save_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.distributed.processes import Processes
@@ -240,6 +241,40 @@ def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
         assert " ".join(cut.pieces[i] for i in cut.piece_of[first:last]).split() == text.split()
 
 
+@pytest.mark.parametrize(
+    ("texts", "warned"),
+    [
+        (["قميص أحمر للرجال", "красная хлопковая рубашка"], True),
+        (["一件红色的衬衫", "赤いドレスの女性"], True),
+        (["une chemise rouge d'été", "ein Kleid für große Mädchen"], False),
+    ],
+)
+def test_texts_in_a_language_that_the_backbone_cannot_read_are_warned_of_once(
+    tiny_checkpoints: dict[str, Path],
+    write_rows: WriteRows,
+    tmp_path: Path,
+    texts: list[str],
+    warned: bool,
+) -> None:
+    heard = list[TrainWarning]()
+
+    class Listener(Callback):
+        def on_warning(self, warning: TrainWarning) -> None:
+            heard.append(warning)
+
+    rows = [("a.png", text, number % 2) for number, text in enumerate(texts)]
+    config = TrainConfig(
+        train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *rows])),
+        val_fraction=0.0,
+        model_name=str(tiny_checkpoints["openclip"]),
+    )
+    train, _ = load_sets(config)
+    with heard_by([Listener()]):
+        cut_long_texts(load_start(config), [train, train])
+    assert [warning.kind for warning in heard] == ["language"] * warned
+    assert all("2 texts" in warning.message for warning in heard)
+
+
 @pytest.mark.parametrize("long_text", ["truncate", "chunk"])
 def test_a_text_of_which_cleaning_leaves_nothing_is_named_with_its_file(
     tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path, long_text: Any
@@ -405,9 +440,9 @@ def test_val_fraction_0_trains_on_all_rows_and_says_what_that_costs(
             r"t.csv:3: the text is empty",
         ),
         (
-            [HEADER, ("a.png", "x", "yes"), ("b.png", "y", "1.0")],
+            [HEADER, ("a.png", "x", "yes"), ("b.png", "y", "1.5")],
             LabelError,
-            r"t.csv:2: .*label 'yes' is neither 0 nor 1.*t.csv:3: .*label '1.0'",
+            r"t.csv:2: .*label 'yes' is neither 0 nor 1.*t.csv:3: .*label '1.5'",
         ),
         ([("image_path", "label"), ("a.png", "1")], InputError, r"column 'text' is missing"),
     ],
