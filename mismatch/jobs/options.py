@@ -28,6 +28,7 @@ __all__ = [
     "RowSettings",
     "RowSource",
     "check_options",
+    "check_slice_value",
     "given_options",
     "isolated_decoding",
     "model_name",
@@ -203,6 +204,15 @@ def open_predictor(
         band.check_thresholds(predictor.thresholds)
         predictor.review = band
     return predictor
+
+
+def check_slice_value(predictor: Predictor, slice_value: str | None) -> None:
+    """Refuse a value that a pair has in the model's slice column where there is no such column."""
+    if slice_value is not None and predictor.slices is None:
+        raise InputError(
+            "`slice_value` has no effect: the model has no thresholds by slice, or `threshold` is"
+            " given"
+        )
 
 
 def model_name(model: str | Path | Predictor) -> str:

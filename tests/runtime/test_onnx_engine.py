@@ -70,9 +70,7 @@ def test_the_fingerprint_follows_the_weights(tiny_bundles: dict[str, Path]) -> N
     assert prints[0] == prints[2] != prints[1]
 
 
-def test_the_fingerprint_follows_the_colours(
-    tiny_bundles: dict[str, Path], tmp_path: Path
-) -> None:
+def test_the_fingerprint_follows_the_colours(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
     """So the cache keeps embeddings of converted colours apart from others."""
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundles["hf-clip"], folder)
