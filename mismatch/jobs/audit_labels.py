@@ -37,6 +37,7 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.row_tables import check_table, row_table
 from mismatch.jobs.table_kinds import extended_table
+from mismatch.jobs.value_checks import checked
 from mismatch.progress import progress
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class _Plan:
     cache: str | Path | None
 
 
+@checked
 def audit_labels(
     model: str | Path,
     rows: RowsLike,

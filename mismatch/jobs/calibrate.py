@@ -38,7 +38,7 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.results import Result
 from mismatch.jobs.score_update import ScoreUpdate, dropped_parts, show_in_card
-from mismatch.jobs.value_checks import check_level, check_whole_number
+from mismatch.jobs.value_checks import check_level, check_whole_number, checked
 from mismatch.reports.calibration_lines import calibration_lines
 from mismatch.reports.model_card import ChosenOn, write_checkpoint_card
 from mismatch.runtime.model_copy import copy_model
@@ -128,6 +128,7 @@ class _Fit:
     seed: int
 
 
+@checked
 def calibrate(
     model: str | Path | Predictor,
     rows: RowsLike,

@@ -33,6 +33,7 @@ from mismatch.jobs.output.explanation_files import (
     write_row_explanations,
 )
 from mismatch.jobs.results import Result
+from mismatch.jobs.value_checks import check_whole_number, checked
 from mismatch.progress import progress
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.runtime.slice_use import SliceUse
@@ -81,6 +82,7 @@ class ExplainRowsResult(Result):
         return "".join(explanation._repr_html_() for explanation in self.explanations)
 
 
+@checked
 def explain_rows(
     model: str | Path | Predictor,
     rows: RowsLike,
@@ -107,8 +109,7 @@ def explain_rows(
     Raises InputError for rows that can't be used, and where not one could be scored.
     """
     settings = ModelRowSettings.of(options)
-    if worst < 1:
-        raise InputError(f"`worst` is {worst}; 1 or more is needed")
+    check_whole_number("worst", worst, 1)
     words = _open_lexicon(lexicon, no_lexicon=no_lexicon)
     target = None if output is None else Path(output)
     if target is not None and target.suffix.lower() == ".png":
@@ -127,6 +128,7 @@ def explain_rows(
     return ExplainRowsResult(scored.rows, scored.failed, tuple(explanations))
 
 
+@checked
 def explain_pair(
     model: str | Path | Predictor,
     image: str | Path,

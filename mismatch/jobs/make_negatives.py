@@ -29,7 +29,7 @@ from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import check_table, row_table
 from mismatch.jobs.scored_windows import free_name
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
-from mismatch.jobs.value_checks import check_whole_number
+from mismatch.jobs.value_checks import check_whole_number, checked
 from mismatch.reports.negatives_lines import WARN_FROM, negatives_lines
 from mismatch.runtime.predictor import Predictor, load
 
@@ -128,6 +128,7 @@ class _Labelled:
         return int(self.kind == "match")
 
 
+@checked
 def make_negatives(
     rows: RowsLike,
     *,

@@ -14,6 +14,7 @@ from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
+from mismatch.jobs.value_checks import check_kinds
 from mismatch.runtime.arguments import review_band as checked_band
 from mismatch.runtime.predictor import Predictor, load
 from mismatch.runtime.preprocess import Decoder
@@ -90,6 +91,10 @@ class RowSettings(_Settings):
     allow_outside_images: bool = False
     isolate_decoding: bool = False
 
+    def __post_init__(self) -> None:
+        kinds = {field.name: str(field.type) for field in fields(RowSettings)}
+        check_kinds(kinds, {name: getattr(self, name) for name in kinds})
+
 
 @dataclass(frozen=True)
 class ModelSettings(_Settings):
@@ -125,6 +130,8 @@ def open_rows(
     A table or an iterable is written to a temporary file first; `absolute_images`: images that are
     in memory have absolute paths there, as several sources with one base need.
     """
+    if isinstance(rows, (str, os.PathLike)):
+        check_kinds({"rows": "str | Path"}, {"rows": rows})
     base = str(settings.image_base_path)
     columns = Columns(
         image=settings.image_column,

@@ -19,6 +19,7 @@ from mismatch.jobs.options import (
     open_predictor,
 )
 from mismatch.jobs.results import Result
+from mismatch.jobs.value_checks import checked
 from mismatch.reports.prediction_lines import prediction_lines
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.runtime.text_tower import TextCounts
@@ -39,6 +40,7 @@ class PairResult(Result):
         return prediction_lines(self.prediction)
 
 
+@checked
 def predict_pair(
     model: str | Path | Predictor,
     image: str | Path,
