@@ -33,8 +33,9 @@ from mismatch.data.drawing import ARTICLES, COLOURS, COUNTS, MATERIALS, PATTERNS
 from mismatch.data.lexicon import Lexicon
 from mismatch.runtime.explain import explain
 from mismatch.runtime.explanation import Explanation
-from mismatch.runtime.phrases import WORD, Span, without
+from mismatch.runtime.phrases import Span, without
 from mismatch.runtime.predictor import Predictor
+from mismatch.words import word_spans
 
 DRAWS = 5  # sets of random words to compare with
 CLASSES = {"hard_colour": "colour", "hard_type": "article"}  # of the lexicon
@@ -145,12 +146,17 @@ def of_rows(
     return result | {"cost": cost(predictor, base, matches[:timed])}
 
 
+def spans_of(text: str) -> list[Span]:
+    """All words of a text."""
+    return [Span(start, end, text[start:end]) for start, end in word_spans(text)]
+
+
 def wrong_words(lexicon: Lexicon, group: str, text: str, own: str) -> frozenset[int]:
     """Where the words start that are wrong in `text` by its class of words; `own`: what fits the
     image. Empty where the two agree in it.
     """
-    right = {word.lower() for word in WORD.findall(own)}
-    words = [Span(found.start(), found.end(), found[0]) for found in WORD.finditer(text)]
+    right = {word.text.lower() for word in spans_of(own)}
+    words = spans_of(text)
     chosen = [one for one in lexicon.find(text) if one.kind == group]
     if group == "article" and not chosen:
         return frozenset(word.start for word in words[-1:] if word.text.lower() not in right)
@@ -297,10 +303,8 @@ def planted(count: int, seed: int = 0) -> Iterator[tuple[Any, str, frozenset[int
         own, text = (
             title(one, np.random.default_rng((seed, number, 1))) for one in (combination, other)
         )
-        right = {word.lower() for word in WORD.findall(own)}
-        wrong = frozenset(
-            match.start() for match in WORD.finditer(text) if match[0].lower() not in right
-        )
+        right = {word.text.lower() for word in spans_of(own)}
+        wrong = frozenset(word.start for word in spans_of(text) if word.text.lower() not in right)
         yield np.asarray(draw(combination, rng, SIZE, material)), text, wrong
 
 

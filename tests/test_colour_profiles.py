@@ -8,11 +8,12 @@ import io
 import struct
 import time
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from mismatch.colour_profiles import (
     MAX_BYTES,
@@ -345,3 +346,16 @@ def test_the_spaces_of_phones_and_cameras_are_told_from_srgb() -> None:
     image = Image.new("RGB", (2, 2), TELLING)
     shown = {to_srgb(image, profile).getpixel((0, 0)) for profile in (SRGB, ADOBE, PROPHOTO, P3)}
     assert len(shown) == 4
+
+
+@pytest.mark.parametrize("profile", [ADOBE, P3, PROPHOTO], ids=["Adobe RGB", "P3", "ProPhoto"])
+def test_photos_look_the_same_in_every_space(fashion: Path, profile: bytes) -> None:
+    spaces = [ImageCms.ImageCmsProfile(io.BytesIO(one)) for one in (SRGB, profile)]
+    there = ImageCms.ImageCmsTransform(spaces[0], spaces[1], "RGB", "RGB")
+    for path in sorted((fashion / "images").glob("*.jpg"))[::700]:
+        photo = open_image(path)
+        data = encoded(there.apply(photo), icc_profile=profile)
+        before = np.abs(plain(data).astype(int) - np.asarray(photo)).mean()
+        after = np.abs(np.asarray(open_image(data)).astype(int) - np.asarray(photo)).mean()
+        assert after < 1 < before or before < 1.5
+        np.testing.assert_array_equal(open_image(path), Image.open(path).convert("RGB"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
+import regex
 
 from mismatch.data.lexicon import Lexicon, exchange
+from mismatch.words import word_spans
 
 __all__ = [
     "ATTRIBUTES",
@@ -30,6 +33,7 @@ NUMBER = re.compile(
     r" -]?(?:pack|pieces?|pcs|pairs?)\b",
     re.IGNORECASE,
 )
+GRAPHEME = regex.compile(r"\X")  # a letter with its marks
 LEAST_LETTERS = 5  # a word that gets a typo has them: shorter ones become other words
 LEAST_WORDS = 3  # a text that loses its brand has them
 
@@ -105,21 +109,24 @@ def without_brand(
 
 
 def with_typo(text: str, random: Random) -> str | None:
-    """Let two neighbouring letters inside of a word of five or more change places."""
-    words = text.split()
-    places = [
-        (i, j)
-        for i, word in enumerate(words)
-        if word.isalpha() and len(word) >= LEAST_LETTERS
-        for j in range(1, len(word) - 2)
-        if word[j] != word[j + 1]
-    ]
-    if not places:
+    """Let two neighbouring letters inside of a word of five or more change places, with their
+    marks.
+    """
+    swaps = [swap for start, end in word_spans(text) for swap in _swaps(text, start, end)]
+    if not swaps:
         return None
-    i, j = places[int(random.integers(len(places)))]
-    word = words[i]
-    words[i] = word[:j] + word[j + 1] + word[j] + word[j + 2 :]
-    return " ".join(words)
+    first, second, end = swaps[int(random.integers(len(swaps)))]
+    return text[:first] + text[second:end] + text[first:second] + text[end:]
+
+
+def _swaps(text: str, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield where two unlike letters inside of a word begin, and where the second one ends."""
+    letters = [match.span() for match in GRAPHEME.finditer(text, start, end)]
+    if len(letters) < LEAST_LETTERS or not all(text[first].isalpha() for first, _ in letters):
+        return
+    for one, other in pairwise(letters[1:-1]):
+        if text[slice(*one)] != text[slice(*other)]:
+            yield *one, other[1]
 
 
 def upper_case(text: str, _random: Random) -> str | None:

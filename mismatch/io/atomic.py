@@ -15,19 +15,21 @@ import stat
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO
 
 from mismatch.errors import CheckpointError
 from mismatch.io.descriptors import descriptor_of, writing_to
 from mismatch.io.remote import Remote
-from mismatch.io.replacing import earlier_output, take_name
+from mismatch.io.replacing import Identity, earlier_output, take_name
 from mismatch.io.retries import open_patiently
 
 __all__ = [
     "FULL",
     "SEAL",
     "SHOWN",
+    "WaitingNames",
     "atomic_binary",
     "atomic_directory",
     "atomic_file",
@@ -39,6 +41,7 @@ __all__ = [
     "sealed",
     "sha256_file",
     "sweep",
+    "together",
     "write_bytes",
     "write_json",
 ]
@@ -54,28 +57,60 @@ SEAL = "checksum"  # key, in a JSON object, of what `sealed` has made of all its
 PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(?:part|old)")  # what `_sibling` makes of a name
 
 
+@dataclass(frozen=True)
+class _Whole:
+    """A file that is written, and waits for its name."""
+
+    part: Path
+    target: Path
+    earlier: Identity | None
+
+
+class WaitingNames(list[_Whole]):
+    """Files that take their names together; see `together`."""
+
+
 @contextlib.contextmanager
-def atomic_file(path: str | Path) -> Iterator[TextIO]:
+def together() -> Iterator[WaitingNames]:
+    """Let the files that are written with what this yields take their names when the block ends,
+    each whole. A failed block, such as on a full disk, leaves all of their earlier versions.
+    """
+    names = WaitingNames()
+    try:
+        yield names
+        for whole in names:
+            take_name(whole.part, whole.target, whole.earlier)
+    finally:
+        for whole in names:
+            whole.part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path, names: WaitingNames | None = None) -> Iterator[TextIO]:
     """Yield a UTF-8 text file to write to, line ends as written. It takes its name when the block
-    ends, and vanishes if the block fails.
+    ends, or with the others of `names`, and vanishes if the block fails.
 
     A link is followed; a device, a pipe or a file that is open already, as /dev/stdout is, is
     written to directly. CheckpointError for a folder, a missing folder, a full disk; and for a file
     that has come there since the block or the job that has locked it began, see `take_name`.
     """
-    with _atomic(path, "w", encoding="utf-8", errors=SHOWN, newline="") as file:
+    with _atomic(path, "w", names, encoding="utf-8", errors=SHOWN, newline="") as file:
         yield file
 
 
 @contextlib.contextmanager
-def atomic_binary(path: str | Path | Remote) -> Iterator[IO[bytes]]:
-    """Yield, as `atomic_file`, a file of bytes, or an object."""
-    with path.writing() if isinstance(path, Remote) else _atomic(path, "wb") as file:
+def atomic_binary(
+    path: str | Path | Remote, names: WaitingNames | None = None
+) -> Iterator[IO[bytes]]:
+    """Yield, as `atomic_file`, a file of bytes, or an object, which takes its name at once."""
+    with path.writing() if isinstance(path, Remote) else _atomic(path, "wb", names) as file:
         yield file
 
 
 @contextlib.contextmanager
-def _atomic(path: str | Path, mode: str, **options: str) -> Iterator[Any]:
+def _atomic(
+    path: str | Path, mode: str, names: WaitingNames | None = None, **options: str
+) -> Iterator[Any]:
     descriptor = descriptor_of(path)
     if descriptor is not None:
         with writing_to(descriptor, mode, **options) as file:
@@ -94,7 +129,10 @@ def _atomic(path: str | Path, mode: str, **options: str) -> Iterator[Any]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            take_name(part, target, earlier)
+            if names is None:
+                take_name(part, target, earlier)
+            else:
+                names.append(_Whole(part, target, earlier))
         except BaseException:
             part.unlink(missing_ok=True)
             raise

@@ -16,7 +16,7 @@ from mismatch.data.pairs import DELIMITERS, SUFFIXES
 from mismatch.data.readers.arrow import import_pyarrow
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
-from mismatch.io.atomic import atomic_binary, atomic_file
+from mismatch.io.atomic import WaitingNames, atomic_binary, atomic_file
 
 __all__ = [
     "FORMULA",
@@ -115,19 +115,21 @@ def check_table(path: Path, *, safe: bool = False) -> str:
 
 
 @contextmanager
-def row_table(path: Path, header: Sequence[str], *, safe: bool = False) -> Iterator[RowTable]:
+def row_table(
+    path: Path, header: Sequence[str], *, safe: bool = False, names: WaitingNames | None = None
+) -> Iterator[RowTable]:
     """Yield a table under the header: CSV, TSV, JSON lines or Parquet of texts, by the name; it
     takes its name when the block ends, see `atomic_file`.
 
-    `safe`: no cell is a formula; InputError for a format in which no spreadsheet runs any.
-    MissingExtraError without pyarrow.
+    `safe`: no cell is a formula; InputError for a format in which no spreadsheet runs any. `names`:
+    it takes its name with other files, see `together`. MissingExtraError without pyarrow.
     """
     kind = check_table(path, safe=safe)
     if kind == "parquet":
-        with atomic_binary(path) as file, _parquet(file, header) as table:
+        with atomic_binary(path, names) as file, _parquet(file, header) as table:
             yield table
         return
-    with atomic_file(path) as text:
+    with atomic_file(path, names) as text:
         if kind == "jsonl":
             yield _JsonRows(text, header)
             return

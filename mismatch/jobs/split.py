@@ -15,6 +15,7 @@ from mismatch.data.pairs import all_columns, format_location, read_rows, rows_fi
 from mismatch.data.readers.memory import RowsLike
 from mismatch.data.split import NAMES, SplitReport, assign, join, report_of
 from mismatch.errors import InputError
+from mismatch.io.atomic import together
 from mismatch.io.outputs import check_outputs
 from mismatch.io.replacing import remove_earlier
 from mismatch.jobs.earlier_split import is_earlier_split
@@ -302,10 +303,11 @@ def _write(
     folder = targets[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     other = folder / REJECTED
-    with ExitStack() as stack:
-        tables = [stack.enter_context(row_table(path, header)) for path in targets]
+    with together() as names, ExitStack() as stack:
+        tables = [stack.enter_context(row_table(path, header, names=names)) for path in targets]
         if reasons:
-            rejected = stack.enter_context(row_table(other, rejected_header(header)))
+            table = row_table(other, rejected_header(header), names=names)
+            rejected = stack.enter_context(table)
         for row in same_rows(input_rows.read(), [part_of, reasons], input_rows.source.name):
             if row.line in reasons:
                 rejected.writerow(rejected_values(row, header, reasons[row.line]))

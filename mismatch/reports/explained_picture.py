@@ -5,8 +5,10 @@ what each word does.
 from __future__ import annotations
 
 import io
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from mismatch.io.outputs import SOFTWARE
+from mismatch.words import is_unspaced, word_spans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,10 +106,8 @@ def _marked_text(pen: ImageDraw.ImageDraw, explanation: Explanation, top: int) -
     left = float(MARGIN)
     font = _font(size)
     space = _font(size).getlength(" ")
-    end = 0
-    for token in explanation.text.split():
-        start = explanation.text.index(token, end)
-        end = start + len(token)
+    for start, end, is_last in _line_parts(explanation.text):
+        token = explanation.text[start:end]
         named = any(word.start < end and word.end > start for word in explanation.named)
         shown = _fitting(token, size, WIDTH - 2 * MARGIN)
         length = font.getlength(shown)
@@ -122,8 +123,19 @@ def _marked_text(pen: ImageDraw.ImageDraw, explanation: Explanation, top: int) -
                 (left - EDGE, top - 1, left + length + EDGE, top + size + 5), 5, fill=AGAINST
             )
         pen.text((left, top), shown, PAPER if named else INK, font)
-        left += length + space + EDGE * named
+        left += length + space * is_last + EDGE * named
     return top + round(LINE * size) + 6
+
+
+def _line_parts(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Yield the places where a line may end: what stands between blanks, in smaller parts where a
+    script has none; and whether a blank follows.
+    """
+    for token in re.finditer(r"\S+", text):
+        unspaced = (span for span in word_spans(token[0]) if is_unspaced(token[0][slice(*span)]))
+        places = sorted({0, len(token[0]), *chain.from_iterable(unspaced)})
+        for start, end in pairwise(places):
+            yield token.start() + start, token.start() + end, end == len(token[0])
 
 
 def _pictures(

@@ -5,6 +5,7 @@ evidence lies; as the model sees it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from mismatch.data.rows import not_text
 from mismatch.errors import CheckpointError, InputError
 from mismatch.runtime.explanation import SWAPS_SHOWN, Explanation, Part, Swap
 from mismatch.runtime.occlusion import occlude
-from mismatch.runtime.phrases import Span, find_phrases, find_words, without
+from mismatch.runtime.phrases import Pieces, Span, find_phrases, find_words, is_unbroken, without
 from mismatch.runtime.pipeline import NO_NUMBER
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import ImageSource
@@ -33,6 +34,8 @@ Found = TypeVar("Found")
 # see benchmarks/README.md
 NAMED_FROM = 1 / 3
 MAX_NAMED_WORDS = 3  # words
+# of the longest part's effect, which a shorter one inside has to have to be named in its place
+MOST_OF_IT = 0.9
 # texts an explanation, besides the text itself: words come first, then phrases, then exchanges
 MAX_VARIANTS = 256
 MAX_VARIANT_PIECES = 1024  # all variants of a text that is encoded in pieces have no more together
@@ -56,23 +59,27 @@ def explain(
 ) -> Explanation:
     """Return which words lower the probability that `text` describes `image`.
 
-    Every word and phrase is left out once, and each word of a `lexicon`, if one is given, is
-    exchanged for others of its class. A heat map costs about fifty passes of the image tower. At
-    most `MAX_VARIANTS` of a long text are tried; `left_out` counts the others. Words are named
-    only where the model takes the pair for no match. `check` is called between calls of the towers;
-    what it raises ends the work. Raises InputError for an image or a text that can't be used.
+    Every word and phrase is left out once. In scripts without blanks, words are pieces of the
+    model's tokenizer or single letters, and phrases of them are named too. Each word of a
+    `lexicon`, if one is given, is exchanged for others of its class. A heat map costs about fifty
+    passes of the image tower. At most `MAX_VARIANTS` of a long text are tried; `left_out` counts
+    the others. Words are named only where the model takes the pair for no match. `check` is called
+    between calls of the towers; what it raises ends the work. Raises InputError for an image or a
+    text that can't be used.
     """
     source = image_source(image)
     _check_text(predictor, text)
     pixels = _usable(predictor.pipeline.pixels(source))  # (3, S, S)
     view = _View(predictor, _usable(predictor.pipeline.seen(pixels)), check)
-    plan = _Plan(text, lexicon, view.most_variants(text))
+    pieces = predictor.pipeline.tokenizer.pieces
+    plan = _Plan(text, lexicon, view.most_variants(text), pieces)
     logits = view.logits(plan.texts)
     base = logits[text]
     parts = _Parts(plan, logits, predictor)
     threshold = predictor.threshold_for(slice_value)
     score = float(scores_from_logits(base, predictor.score))
     words = parts.words()
+    phrases = parts.phrases(words)
     covered = None
     if heat_map:
         batch_size = predictor.pipeline.batch_size
@@ -84,8 +91,8 @@ def explain(
         threshold=threshold,
         prediction=_decision(predictor, score, threshold),
         words=words,
-        phrases=parts.phrases(words),
-        named=() if score >= threshold else _named(words),
+        phrases=phrases,
+        named=() if score >= threshold else _named(words, phrases),
         swaps=parts.swaps(),
         unseen=_unseen(predictor, text),
         texts_encoded=len(plan.texts),
@@ -118,16 +125,42 @@ def _unseen(predictor: Predictor, text: str) -> str:
     return predictor.pipeline.tokenizer.beyond(text)[1]
 
 
-def _named(words: Sequence[Part]) -> tuple[Part, ...]:
-    """Return the words without which the text would fit better; a single word anyway."""
-    ranked = sorted(words, key=lambda word: -word.effect)
-    if len(ranked) == 1:
-        return tuple(ranked)
-    return tuple(
-        word
-        for word in ranked[:MAX_NAMED_WORDS]
-        if word.effect > 0 and word.effect >= NAMED_FROM * ranked[0].effect
-    )
+def _named(words: Sequence[Part], phrases: Sequence[Part]) -> tuple[Part, ...]:
+    """Return the words without which the text would fit better; a single word anyway. Where a
+    script has no blanks, several letters may be the word.
+    """
+    if len(words) == 1:
+        return tuple(words)
+    longest = len(words) // 2  # or the rest would be no text
+    joined = [
+        part for part in phrases if is_unbroken(part.text) and _words_in(part, words) <= longest
+    ]
+    ranked = sorted([*words, *joined], key=lambda part: -part.effect)
+    named: list[Part] = []
+    for part in ranked:
+        if len(named) == MAX_NAMED_WORDS or part.effect <= 0:
+            break
+        if part.effect < NAMED_FROM * ranked[0].effect:
+            break
+        if not any(part.start < other.end and other.start < part.end for other in named):
+            named.append(_core(part, ranked))
+    return tuple(named)
+
+
+def _words_in(part: Part, words: Sequence[Part]) -> int:
+    return sum(part.start <= word.start < part.end for word in words)
+
+
+def _core(part: Part, ranked: Sequence[Part]) -> Part:
+    """Return the shortest part inside of one that does nearly as much."""
+    inside = [
+        other
+        for other in ranked
+        if part.start <= other.start
+        and other.end <= part.end
+        and other.effect >= MOST_OF_IT * part.effect
+    ]
+    return min(inside, key=lambda other: other.end - other.start)
 
 
 class _View:
@@ -241,16 +274,20 @@ def _finite(logits: list[float]) -> list[float]:
 class _Plan:
     """The texts whose logits an explanation needs, each once; the text itself first, and behind it
     at most `max_variants`. Where there are more, exchanges are left out first, then phrases, then
-    the last words.
+    the last words. `pieces`: the tokenizer's, for words of scripts without blanks.
     """
 
-    def __init__(self, text: str, lexicon: Lexicon | None, max_variants: int) -> None:
+    def __init__(
+        self, text: str, lexicon: Lexicon | None, max_variants: int, pieces: Pieces
+    ) -> None:
         self.text = text
         read = text[:READ_LETTERS]
-        words = find_words(read)
+        words = find_words(read, pieces)
         phrases = find_phrases(read, words)
         self.words = words[:max_variants]
-        self.phrases = phrases if len(words) + len(phrases) <= max_variants else []
+        self.phrases = phrases
+        if len(words) + len(phrases) > max_variants:
+            self.phrases = _shortest(phrases, max_variants - len(self.words))
         self.left_out = len(words) + len(phrases) - len(self.words) - len(self.phrases)
         self.exchanged: list[tuple[Word, list[tuple[str, str]]]] = []
         if lexicon is not None:
@@ -281,6 +318,12 @@ class _Plan:
             self.exchanged.append(
                 (word, [(head, exchange(self.text, word, head)) for head in heads])
             )
+
+
+def _shortest(phrases: Sequence[Span], room: int) -> list[Span]:
+    """Return the shortest phrases of scripts without blanks, where words may be several letters."""
+    by_length = sorted(phrases, key=lambda phrase: phrase.end - phrase.start)
+    return list(islice((phrase for phrase in by_length if is_unbroken(phrase.text)), room))
 
 
 class _Parts:

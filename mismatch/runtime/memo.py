@@ -132,7 +132,8 @@ def live_image_key(image: ImageSource) -> Hashable:
         status = os.stat(image)
     except (OSError, ValueError):  # as reading it will say
         return image
-    return image, status.st_mtime_ns, status.st_size, status.st_ino
+    # copies keep the modification's time, and no program can choose the change's
+    return image, status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def hashed_image(image: ImageSource) -> Hashed | None:

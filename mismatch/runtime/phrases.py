@@ -1,16 +1,20 @@
-"""A text's words and phrases, by a light chunker that knows no language but a few English function
-words; and the text without some of them.
+"""A text's words and phrases, in any script, by a light chunker that knows no language but a few
+English function words; and the text without some of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-__all__ = ["Span", "find_phrases", "find_words", "without"]
+from mismatch.words import is_unspaced, word_spans
 
-WORD = re.compile(r"[^\W_]+(?:['’.&/-][^\W_]+)*")
+__all__ = ["Pieces", "Span", "find_phrases", "find_words", "is_unbroken", "without"]
+
+# a text → the places of its pieces, as a tokenizer has them, from left to right
+Pieces = Callable[[str], Sequence[tuple[int, int]]]
 FUNCTION_WORDS = frozenset(  # which name nothing that could be wrong
     [
         *("a", "an", "and", "are", "as", "at", "by", "for", "from", "her", "his", "in", "is", "it"),
@@ -18,7 +22,9 @@ FUNCTION_WORDS = frozenset(  # which name nothing that could be wrong
     ]
 )
 LONGEST_PHRASE = 4  # words
-LOOSE_ENDS = ",;:.–-/|& "  # what is left over at an edge when a word goes
+PAUSES = ",;:，、；：،؛"  # of which one is enough
+LOOSE_ENDS = f"{PAUSES}.–-/|&・ "  # what is left over at an edge when a word goes
+JOINT = 8  # characters on each side, which tell whether two words would become one
 
 
 class Span(NamedTuple):
@@ -29,12 +35,56 @@ class Span(NamedTuple):
     text: str
 
 
-def find_words(text: str) -> list[Span]:
+def find_words(text: str, pieces: Pieces | None = None) -> list[Span]:
     """Return the words that may be wrong, from left to right; of a text of function words alone,
     these.
+
+    In scripts without blanks each grapheme is a word. With `pieces`, of the model's tokenizer,
+    graphemes of one piece are one word, if there are 4 of them at most.
     """
-    words = [Span(match.start(), match.end(), match[0]) for match in WORD.finditer(text)]
+    spans = word_spans(text)
+    if pieces is not None:
+        spans = list(_whole_pieces(text, spans, pieces))
+    words = [Span(start, end, text[start:end]) for start, end in spans]
     return [word for word in words if word.text.lower() not in FUNCTION_WORDS] or words
+
+
+def _whole_pieces(
+    text: str, spans: Sequence[tuple[int, int]], pieces: Pieces
+) -> Iterator[tuple[int, int]]:
+    """Join neighbours that a tokenizer has in one piece, where there are no blanks."""
+    for run in _unspaced_runs(text, spans):
+        first = run[0][0]
+        places = pieces(text[first : run[-1][1]]) if len(run) > 1 else ()
+        # characters of the text where a piece begins or ends
+        bounds = {first + place for piece in places for place in piece}
+        group: list[tuple[int, int]] = []
+        for span in run:
+            group.append(span)
+            if not bounds or span[1] in bounds:
+                yield from _one_word(group)
+                group = []
+        yield from _one_word(group)
+
+
+def _one_word(group: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    """Return a group of spans as one; as it is where that would be no word but a phrase."""
+    if 1 < len(group) <= LONGEST_PHRASE:
+        return [(group[0][0], group[-1][1])]
+    return group
+
+
+def _unspaced_runs(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Yield all spans, those together that follow each other in a script without blanks."""
+    run: list[tuple[int, int]] = []
+    for start, end in spans:
+        unspaced = is_unspaced(text[start:end])
+        if run and not (unspaced and run[-1][1] == start and is_unspaced(text[slice(*run[-1])])):
+            yield run
+            run = []
+        run.append((start, end))
+    if run:
+        yield run
 
 
 def find_phrases(text: str, words: Sequence[Span]) -> list[Span]:
@@ -50,6 +100,12 @@ def find_phrases(text: str, words: Sequence[Span]) -> list[Span]:
         else:
             runs.append([word])
     return list(_inside(text, runs))
+
+
+def is_unbroken(text: str) -> bool:
+    """Return whether a phrase has nothing between its words, as in scripts without blanks."""
+    spans = [] if text.isascii() else word_spans(text)
+    return len(spans) > 1 and all(one[1] == other[0] for one, other in pairwise(spans))
 
 
 def _together(between: str) -> bool:
@@ -68,14 +124,21 @@ def without(text: str, spans: Sequence[Span]) -> str:
     """Return the text with these parts left out, and the white space and commas that would be left
     over mended; may be empty.
     """
-    kept = []
+    joined = ""
     position = 0
     for span in sorted(spans):
-        kept.append(text[position : span.start])
+        joined = _joined(joined, text[position : span.start])
         position = max(position, span.end)
-    kept.append(text[position:])
-    joined = " ".join(" ".join(kept).split())
-    joined = re.sub(r"\(\s*\)", "", joined)
-    joined = re.sub(r"\s+([,;:])", r"\1", joined)
-    joined = re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", joined)
+    joined = " ".join(_joined(joined, text[position:]).split())
+    joined = re.sub(r"[(（]\s*[)）]", "", joined)
+    joined = re.sub(rf"\s+([{PAUSES}])", r"\1", joined)
+    joined = re.sub(rf"([{PAUSES}])(?:\s*[{PAUSES}])+", r"\1", joined)
     return " ".join(joined.split()).strip(LOOSE_ENDS)
+
+
+def _joined(left: str, right: str) -> str:
+    """Put two parts together, a blank between them where else two words would become one."""
+    end = left[-JOINT:]
+    spans = word_spans(end + right[:JOINT])
+    glued = any(start < len(end) < stop for start, stop in spans)
+    return f"{left} {right}" if glued else left + right

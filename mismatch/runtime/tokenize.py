@@ -164,6 +164,21 @@ class Tokenizer:
         ]
         return len(kept.ids) + len(rest), cleaned[rest[0][0] :].strip() if rest else ""
 
+    def pieces(self, text: str) -> list[tuple[int, int]]:
+        """Return the places of a text's tokens in it, from left to right; those of one letter's
+        bytes and of unknown tokens too. None where cleaning changes the text.
+
+        InputError for a text that can't be encoded.
+        """
+        return _alone(self._pieces, text)
+
+    def _pieces(self, text: str) -> list[tuple[int, int]]:
+        if _whole(self._clean(text)) != text:
+            return []
+        with _encoding():
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return [place for part in (encoding, *encoding.overflowing) for place in part.offsets]
+
     @property
     def context_length(self) -> int:
         """Return how many tokens a text may have, special ones included."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,12 +23,16 @@ MAX_GROWTH = 1_000  # how many times as long all replacements together may make 
 LONGEST_PATTERN = 5_000  # characters of a regular expression; the longest in use have some hundred
 REPETITION = re.compile(r"[*+]|\{(\d*)(,?)(\d*)\}")
 MAX_REPETITIONS = 2  # without bound, at the end of an alternative; GPT-4's and Qwen's have as many
-CHOICE = 0.3  # of a repetition: an optional part, a range of times, or a group with alternatives
-RANGE = re.compile(r"\?|\{(\d*),(?!\1\})\d*\}")
+CHOICE = 0.3  # of a repetition: a group with alternatives
+# a range of times has as much as its number of choices has digits
+RANGE = re.compile(r"\?|\{(?P<least>\d*),(?P<most>\d+)\}")
 QUANTIFIER = re.compile(r"(?:[*+?]|\{\d*,?\d*\})[?+]?")
 GROUP_HEAD = re.compile(r"\((?:\?(?:[:=!>]|<[=!]|[a-zA-Z-]*[:)]?|<\w+>))?")
 OPTIONAL = re.compile(r"[*?]|\{0?,")
-MAX_PREPENDED = 16  # letters that a step puts before each text; in use is one
+MAX_PREPENDED = 16  # letters that stand before each text, word or piece; in use are one or two
+AFFIXES = ("continuing_subword_prefix", "end_of_word_suffix")
+COMPATIBILITY = ("NFKC", "NFKD")
+MAX_COMPATIBLE = 18  # letters that these make of one, U+FDFA
 MAX_WORD = 1_000  # letters of a word that WordPiece looks for pieces in; the cost grows by its cube
 MAX_PIECE = 256  # letters of a piece of Unigram's; the cost grows by its square
 FEW = 8  # times; a group in a group that repeats at most so often is no danger
@@ -51,12 +56,11 @@ def check_tokenizer_file(text: str) -> dict[str, Any]:
     steps = [step for name in ("normalizer", "pre_tokenizer") for step in _steps(data.get(name), 0)]
     if len(steps) > MAX_STEPS:
         raise _unbounded(f"it has {len(steps)} steps before its model, more than {MAX_STEPS}")
-    growth = 1.0
     for step in steps:
         pattern = step.get("pattern")
-        growth *= _growth(step, pattern)
         if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
             _check_pattern(pattern["Regex"])
+    growth = _growth_of_all(steps)
     if growth > MAX_GROWTH:
         raise _unbounded(f"its replacements make a text up to {growth:.3g} times as long")
     _check_model(data.get("model"))
@@ -67,6 +71,10 @@ def _check_model(model: Any) -> None:
     """Refuse a model that takes words of any length apart by trying all their pieces."""
     if not isinstance(model, dict):
         return
+    for name in AFFIXES:
+        affix = model.get(name)
+        if isinstance(affix, str) and len(affix) > MAX_PREPENDED:
+            raise _unbounded(f"its {name} has {len(affix):,} letters")
     letters = model.get("max_input_chars_per_word", 0)
     if isinstance(letters, int) and letters > MAX_WORD:
         raise _unbounded(f"it takes words of up to {letters:,} letters apart")
@@ -118,10 +126,27 @@ def _steps(step: Any, depth: int) -> Iterator[dict[str, Any]]:
                 yield from _steps(part, depth + 1)
 
 
-def _growth(step: dict[str, Any], pattern: Any) -> float:
-    """Return how many times as long a step makes a text, at most. What Unicode's forms do is small
-    compared with that.
+def _growth_of_all(steps: list[dict[str, Any]]) -> float:
+    """Return how many times as long all steps make a text, at most. A Unicode form takes apart what
+    a replacement before it has put in; the text's own letters it takes apart once.
     """
+    growth = 1.0
+    is_new = False  # whether there may be letters that no form has seen
+    for step in steps:
+        own = _growth(step, step.get("pattern"))
+        growth *= own
+        if step.get("type") in COMPATIBILITY:
+            growth *= MAX_COMPATIBLE if is_new else 1
+            is_new = False
+        elif step.get("type") == "Replace" and not str(step.get("content")).isascii():
+            is_new = True
+    return growth
+
+
+def _growth(step: dict[str, Any], pattern: Any) -> float:
+    """Return how many times as long a step makes a text, at most."""
+    if step.get("type") == "ByteLevel":
+        return 2.0  # a letter for each byte, and its letters have two
     prepended = step.get("prepend")
     if isinstance(prepended, str) and len(prepended) > MAX_PREPENDED:
         raise _unbounded(f"it puts {len(prepended):,} letters before each text")
@@ -136,9 +161,9 @@ def _growth(step: dict[str, Any], pattern: Any) -> float:
     ):
         return 1.0
     literal = pattern.get("String")
-    # characters; of an expression, one at least in practice
-    replaced = len(literal) if isinstance(literal, str) else 1
-    return max(1.0, len(content) / max(1, replaced))
+    if isinstance(literal, str) and literal:
+        return max(1.0, len(content) / len(literal))
+    return 1.0 + len(content)  # an expression may match between any two letters
 
 
 def _growth_of_table(table: str) -> float:
@@ -168,10 +193,11 @@ def _check_pattern(pattern: str) -> None:
 
 
 def _repeats_repetition(pattern: str) -> bool:
-    """Return whether a group that holds a repetition without bound, or alternatives, is itself
-    repeated without bound.
+    """Return whether a group that holds a repetition, or alternatives, is itself repeated: of a
+    range of times, any repetition; of anything else, one without bound.
     """
-    open_groups: list[bool] = []  # whether repeating each group around here is dangerous
+    # whether repeating each group around here without bound is dangerous, and at all
+    open_groups: list[list[bool]] = []
     position = 0
     while position < len(pattern):
         char = pattern[position]
@@ -181,16 +207,20 @@ def _repeats_repetition(pattern: str) -> bool:
         if char == "[":
             position = _end_of_class(pattern, position)
         elif char == "(":
-            open_groups.append(False)
+            open_groups.append([False, False])
         elif char == ")" and open_groups:
-            dangerous = open_groups.pop()
+            without_bound, at_all = open_groups.pop()
             repeated = _is_unbounded(pattern, position + 1)
-            if dangerous and repeated:
+            is_several = repeated or _most_times(pattern, position + 1) > 1
+            if (without_bound and repeated) or (at_all and is_several):
                 return True
             if open_groups:
-                open_groups[-1] |= dangerous or repeated
+                open_groups[-1][0] |= without_bound or repeated
+                open_groups[-1][1] |= at_all or is_several
         elif open_groups and (char == "|" or _is_unbounded(pattern, position)):
-            open_groups[-1] = True
+            open_groups[-1][0] = True
+        if open_groups and char != ")" and _is_wide(pattern, position):
+            open_groups[-1][1] = True
         position += 1
     return False
 
@@ -218,7 +248,8 @@ def _may_search_in_vain(pattern: str) -> bool:
             continue
         before = group.count
         if char == ")" and open_groups:
-            within = group.most() + CHOICE * group.has_alternatives
+            own = group.most() - group.begun + CHOICE * group.has_alternatives
+            within = group.begun + own * max(1, _most_times(pattern, position + 1))
             before = group.begun
             group = open_groups.pop()
             group.count = max(group.count, within)
@@ -231,7 +262,7 @@ def _may_search_in_vain(pattern: str) -> bool:
         is_optional = OPTIONAL.match(pattern, position) is not None
         if before >= MAX_REPETITIONS and (repeats or not is_optional):
             return True
-        group.count += 1 if repeats else CHOICE * (RANGE.match(pattern, position) is not None)
+        group.count += 1 if repeats else math.log10(_choices(pattern, position))
         quantifier = QUANTIFIER.match(pattern, position)
         if quantifier is not None:
             position = quantifier.end()
@@ -294,6 +325,29 @@ def _is_unbounded(pattern: str, position: int) -> bool:
     if comma and not max_count:
         return True
     return int((max_count or min_count or "0")[:9]) > FEW
+
+
+def _most_times(pattern: str, position: int) -> int:
+    """Return how often what stands before may be repeated by the bounds that begin there, at most;
+    1 where none begin.
+    """
+    bounds = re.compile(r"\{(\d*),?(\d*)\}").match(pattern, position)
+    return 1 if bounds is None else int((bounds[2] or bounds[1] or "0")[:9])
+
+
+def _choices(pattern: str, position: int) -> int:
+    """Return how many numbers of times the range that begins there leaves open; 1 for none."""
+    found = RANGE.match(pattern, position)
+    if found is None:
+        return 1
+    if found[0] == "?":
+        return 2
+    return max(1, int(found["most"][:9]) - int(found["least"][:9] or 0) + 1)
+
+
+def _is_wide(pattern: str, position: int) -> bool:
+    """Return whether a range of more than two numbers of times begins there."""
+    return _choices(pattern, position) > 2
 
 
 def _end_of_class(pattern: str, position: int) -> int:

@@ -433,6 +433,7 @@ def test_milder_choices_follow(
     )
 
 
+@pytest.mark.slow
 def test_too_costly_is_refused_and_auto_takes_fp32(
     rows: Path, tiny_checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,6 +470,7 @@ def test_without_rows_int8_is_a_usage_error(
     assert "--precision int8 needs --verify-csv" in result.stderr
 
 
+@pytest.mark.slow
 def test_fp16_is_half_as_large_and_decides_alike(
     rows: Path, tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], tmp_path: Path
 ) -> None:

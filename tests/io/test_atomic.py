@@ -26,6 +26,7 @@ from mismatch.io.atomic import (
     sealed,
     sha256_file,
     sweep,
+    together,
     write_bytes,
     write_json,
 )
@@ -40,6 +41,28 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
         assert len(names(tmp_path)) == 1
     assert (tmp_path / "a.csv").read_bytes() == "é\n".encode()
     assert names(tmp_path) == ["a.csv"]
+
+
+def test_files_take_their_names_together_or_none_does(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text("older")
+    with pytest.raises(ValueError, match="half-way"):
+        write_two(tmp_path, fail=True)
+    assert names(tmp_path) == ["a", "b"]
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["older", "older"]
+    write_two(tmp_path, fail=False)
+    assert names(tmp_path) == ["a", "b"]
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["newer", "newer"]
+
+
+def write_two(folder: Path, *, fail: bool) -> None:
+    with together() as waiting:
+        with atomic_file(folder / "a", waiting) as file:
+            file.write("newer")
+        with atomic_file(folder / "b", waiting) as file:
+            file.write("newer")
+            if fail:
+                raise ValueError("half-way")
 
 
 def test_line_ends_stay_as_written(tmp_path: Path) -> None:

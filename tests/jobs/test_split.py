@@ -4,7 +4,9 @@ no row is lost.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 from collections import Counter
 from functools import partial
@@ -21,6 +23,7 @@ from mismatch.errors import InputError
 from mismatch.runtime import preprocess
 from mismatch.runtime.preprocess import open_image
 from tests.support import commands
+from tests.support.files import hashes
 from tests.support.rows import read_rows
 
 run = partial(commands.run, "split")
@@ -187,6 +190,28 @@ def test_an_earlier_split_is_kept_unless_told_otherwise(rows: Path, tmp_path: Pa
     (tmp_path / "val.csv").write_text(rows.read_text().partition("\n")[0] + "\n")
     assert run(rows, "--output-dir", tmp_path, "--no-near-duplicates", "--overwrite").exit_code == 0
     assert len(read_rows(tmp_path / "val.csv")) == 20
+
+
+def test_on_a_full_disk_every_file_of_the_earlier_split_stays(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(rows, "--output-dir", tmp_path, "--no-near-duplicates").exit_code == 0
+    before = hashes(tmp_path)
+    real = os.fsync
+    calls: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == len(before):  # all are written but one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    options = ["--no-near-duplicates", "--overwrite", "--seed", "7"]
+    full = run(rows, "--output-dir", tmp_path, *options)
+    assert full.exit_code == 2
+    assert "No space left on device" in full.stderr
+    assert hashes(tmp_path) == before
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def printed(outputs: list[dict[str, Any]]) -> str:
     )
 
 
+@pytest.mark.slow
 def test_the_notebook_ends_with_a_bundle_that_tells_pairs_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

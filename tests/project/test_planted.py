@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.support.commands import run
@@ -16,6 +17,7 @@ from tests.support.rows import read_rows
 PLANTED = 50  # of each fault
 
 
+@pytest.mark.slow
 def test_planted_faults_are_found(fashion: Path, tmp_path: Path) -> None:
     """train.csv and test.csv with fifty of each fault: all are named with their rows, and no clean
     row is.

@@ -153,6 +153,7 @@ def test_the_links_of_the_readme_lead_to_files() -> None:
     assert [link for link in links if ":" not in link and not (ROOT / link).is_file()] == []
 
 
+@pytest.mark.slow
 def test_the_launcher_of_a_checkout_is_the_command(
     workplace: Path, tiny_bundles: dict[str, Path]
 ) -> None:

@@ -17,7 +17,13 @@ TOOLS = {
 }
 
 
-@pytest.mark.parametrize("command", TOOLS.values(), ids=TOOLS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, id=name, marks=[pytest.mark.slow] if name.startswith("mypy") else [])
+        for name, command in TOOLS.items()
+    ],
+)
 def test_the_tool_has_nothing_to_say(command: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", *(part.format(cache=tmp_path) for part in command)],

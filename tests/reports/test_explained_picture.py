@@ -49,6 +49,24 @@ def test_nothing_is_marked_where_no_word_is_named(blue_for_red: Explanation) -> 
     assert count(shown(replace(blue_for_red, named=()))[:50], AGAINST) == 0
 
 
+def test_where_a_script_has_no_blanks_the_wrong_letters_alone_are_marked(
+    blue_for_red: Explanation,
+) -> None:
+    text = "红色的衬衫和裤子" * 4
+    word = replace(blue_for_red.named[0], start=0, end=2, text="红色")
+    marked = replace(blue_for_red, text=text, named=(word,), words=(word,), phrases=(), heat=None)
+    none = shown(replace(marked, named=()))
+    one = shown(marked)
+    every = shown(replace(marked, named=(replace(word, end=len(text), text=text),)))
+    assert count(none[:50], AGAINST) == 0
+    assert 0 < count(one[:50], AGAINST) < count(every[:50], AGAINST) / 3
+
+
+def test_a_long_line_without_blanks_is_broken(blue_for_red: Explanation) -> None:
+    short = replace(blue_for_red, text="红色", named=(), heat=None)
+    assert len(shown(replace(short, text="红色" * 100))) > len(shown(short)) + 100
+
+
 def test_without_a_heat_map_it_is_lower(blue_for_red: Explanation) -> None:
     pixels = shown(replace(blue_for_red, heat=None, picture=None))
     assert pixels.shape[0] < SIDE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,15 +73,22 @@ def test_a_generator_may_use_its_array_again(colour_engine: Any) -> None:
         assert [one.is_match for one in found] == [True] * 3
 
 
-def test_a_live_source_may_write_its_file_again(colour_engine: Any, tmp_path: Path) -> None:
-    """As a camera does, once it has the answer for the frame before."""
-    frame = tmp_path / "frame.png"
+@pytest.mark.parametrize("keep_time", [False, True])
+def test_a_live_source_may_write_its_file_again(
+    keep_time: bool, colour_engine: Any, tmp_path: Path
+) -> None:
+    """As a camera does, once it has the answer for the frame before; and as a copy that keeps its
+    times.
+    """
+    frame = tmp_path / "frame.bmp"  # of one size in any colour
     answered = threading.Semaphore(1)
 
     def frames() -> Iterator[dict[str, Any]]:
         for colour in ("red", "green", "blue"):
             assert answered.acquire(timeout=20)
             Image.new("RGB", (16, 16), colour).save(frame)
+            if keep_time:
+                os.utime(frame, (1_700_000_000, 1_700_000_000))
             yield {"image": frame, "text": colour}
 
     found = []

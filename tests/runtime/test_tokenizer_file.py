@@ -107,6 +107,10 @@ def test_patterns_in_use_pass(pattern: str) -> None:
         "a?" * 30 + "b",
         "a{1,8}" * 10 + "b",
         "a*a{1,99}b",
+        "(?:q{1,8}){0,7}(?!q)",
+        "(?:q{1,8}){7}(?!q)",
+        "((q{1,3}){1,3}){1,3}b",
+        "(?:q?q?q?){8}b",
         r"x|[ab]*\w+(?:c|d*)",
         "a*(?=a*a*b)",
     ],
@@ -131,6 +135,13 @@ def test_words_that_are_taken_apart_are_bounded(letters: int, passes: bool) -> N
         check(model=model)
 
 
+@pytest.mark.parametrize("name", ["continuing_subword_prefix", "end_of_word_suffix"])
+def test_what_each_piece_begins_or_ends_with_is_short(name: str) -> None:
+    check(model={"type": "BPE", "vocab": {}, "merges": [], name: "</w>"})
+    with pytest.raises(CheckpointError, match=rf"its {name} has 9,999 letters"):
+        check(model={"type": "BPE", "vocab": {}, "merges": [], name: "#" * 9_999})
+
+
 def test_pieces_are_bounded() -> None:
     """Unigram tries all pieces at each letter."""
     check(model={"type": "Unigram", "vocab": [["\u2581red", -1.5], ["x" * 256, -2.0], 5, []]})
@@ -153,6 +164,14 @@ def test_replacements_in_use_pass() -> None:
     check(normalizer=sequence(replace({"Regex": " {2,}"}, " "), replace({"String": "``"}, '"')))
     check(normalizer={"type": "Precompiled", "precompiled_charsmap": table(b"fi", b"1/2")})
     check(normalizer={"type": "Precompiled", "precompiled_charsmap": "no base64"})
+    check(
+        normalizer=sequence(
+            {"type": "Precompiled", "precompiled_charsmap": table(b"x" * 54)},
+            {"type": "NFKC"},
+            replace({"Regex": " {2,}"}, "\u2581"),
+        ),
+        pre_tokenizer={"type": "ByteLevel", "add_prefix_space": False},
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,6 +183,9 @@ def test_replacements_in_use_pass() -> None:
         sequence(*[{"type": "Lowercase"}] * 65),
         {"type": "Prepend", "prepend": "a" * 2000},
         {"type": "Precompiled", "precompiled_charsmap": table(b"a" * 2000)},
+        sequence(*[{"type": "ByteLevel"}] * 20),
+        sequence(*[replace({"Regex": "(?=[^ -~])"}, "x")] * 20),
+        sequence(*[replace({"Regex": "."}, "\ufdfa"), {"type": "NFKD"}] * 6),
     ],
 )
 def test_texts_that_grow_without_end_are_refused(normalizer: Any) -> None:

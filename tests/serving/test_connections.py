@@ -148,6 +148,7 @@ def test_a_body_is_never_the_next_request(port: int, path: bytes) -> None:
         assert len(answers(port, head, body)) == 1
 
 
+@pytest.mark.slow
 def test_nor_is_it_with_uvicorns_other_parser(colour_engine: Any) -> None:
     """`uvicorn mismatch.serving.app:app` with httptools: refused, as the body is lost there."""
     pytest.importorskip("httptools")

@@ -685,10 +685,11 @@ def test_who_is_cut_off_by_the_servers_end_is_told_so() -> None:
 def test_explanations_that_are_being_read_count_against_their_client_alone(
     colour_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go = threading.Event()
+    began, go = threading.Event(), threading.Event()
     real = ImageDecoder._decoded
 
     async def slow(*args: Any) -> Any:
+        began.set()
         await asyncio.to_thread(go.wait, 60)
         return await real(*args)
 
@@ -698,7 +699,9 @@ def test_explanations_that_are_being_read_count_against_their_client_alone(
         ThreadPoolExecutor(8) as pool,
     ):
         monkeypatch.setattr(ImageDecoder, "_decoded", slow)
-        asked = [pool.submit(client.post, "/v1/explain", json=question) for _ in range(6)]
+        asked = [pool.submit(client.post, "/v1/explain", json=question)]
+        assert began.wait(10)  # one runs, and waits no more
+        asked += [pool.submit(client.post, "/v1/explain", json=question) for _ in range(5)]
         done, _ = wait(asked, timeout=10, return_when=FIRST_COMPLETED)
         while len(done) < 3:
             done, _ = wait(asked, timeout=0.1)

@@ -356,6 +356,7 @@ def ask(port: int, one: Hostile) -> bytes:
     return found
 
 
+@pytest.mark.slow
 def test_two_hundred_hostile_requests_leave_the_service_alive(colour_engine: Any) -> None:
     hostile = corpus()
     assert len(hostile) >= 200

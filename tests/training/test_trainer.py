@@ -787,6 +787,7 @@ def test_an_interrupted_run_keeps_its_epochs_and_says_so(
         assert load_detector(folder)[1].family == "unlike"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM] if WHOLE else [signal.SIGTERM])
 def test_a_signal_in_the_middle_of_an_epoch_leaves_whole_folders_only(
     catalogue: Path, signal_: signal.Signals

@@ -69,7 +69,7 @@ export function words(found) {
 function marked({text, named: some, unseen}) {
   const points = [...text];
   const scrolls = points.length > SCROLLS && {role: "group", tabindex: "0", "aria-label": "The text with the words that don’t fit"};
-  const block = make("blockquote", scrolls || {});
+  const block = make("blockquote", {dir: "auto", ...scrolls});
   const end = unseen && text.endsWith(unseen) ? points.length - [...unseen].length : points.length;
   let at = 0;
   for (const word of [...some].sort((a, b) => a.start - b.start)) {

@@ -125,10 +125,12 @@ def check_agreement(rows: Path, launcher: str, *options: object) -> None:
     assert said.count("epoch 1/2") == 1, "the main process alone speaks"
 
 
+@pytest.mark.slow
 def test_two_processes_train_all_weights_as_one_does(rows: Path) -> None:
     check_agreement(rows, "torchrun", "--tune", "full", "--learning-rate", 1e-4)
 
 
+@pytest.mark.slow
 def test_bad_rows_end_every_process_with_the_line_that_one_would_say(rows: Path) -> None:
     """One at the file's beginning and one at its end."""
     lines = (rows / "train.csv").read_text().splitlines()

@@ -417,6 +417,7 @@ processes.end()
 """
 
 
+@pytest.mark.slow
 def test_of_two_real_processes_the_first_reads_all_rows_and_both_have_the_same_sets(
     tmp_path: Path,
 ) -> None:

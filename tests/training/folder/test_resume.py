@@ -269,6 +269,7 @@ def driven(act: Callable[[Path], None], folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_three_random_moments_ends_as_one_that_never_was(shop: Path) -> None:
     print(driven(kill_thrice, shop))
     for tune in MODES:
