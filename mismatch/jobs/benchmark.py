@@ -81,7 +81,8 @@ def benchmark(
     written.
     """
     settings = RowSettings.of(options)
-    names = check_paths("models", models)
+    check_paths("models", models)
+    names = [models] if isinstance(models, (str, Path)) else list(models)
     _check(names, rows, batch_sizes, repeats, settings)
     check_whole_number("max_rows", max_rows, 1)
     target = None if json_file is None else Path(json_file)

@@ -150,16 +150,16 @@ def test_values_of_another_kind_are_refused_in_one_line(
 
 
 def test_kinds_are_those_of_annotations() -> None:
-    @checked
-    def job(
+    def plain(
         model: str | Path, *, rows: Any = None, top: int | None = None, share: float = 0.5
     ) -> Any:
         """Do nothing."""
         return model, rows, top, share
 
+    job: Any = checked(plain)
     assert job("a") == ("a", None, None, 0.5)
     assert job(Path("a"), rows=object, top=np.int64(3), share=1)[2] == 3
-    assert (job.__name__, job.__doc__) == ("job", "Do nothing.")
+    assert (job.__name__, job.__doc__) == ("plain", "Do nothing.")
     assert list(inspect.signature(job).parameters) == ["model", "rows", "top", "share"]
     for wrong in ({"top": 1.5}, {"top": True}, {"share": "1"}, {"model": None}, {"model": "\0"}):
         with pytest.raises(InputError, match=f"`{next(iter(wrong))}` is "):
