@@ -39,6 +39,7 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.row_tables import check_table, row_table
 from mismatch.jobs.table_kinds import extended_table
+from mismatch.jobs.value_checks import checked
 from mismatch.progress import progress
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class _Plan:
     choice: RowChoice
 
 
+@checked
 def audit_labels(
     model: str | Path,
     rows: RowsLike,

@@ -49,7 +49,7 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.score_update import ScoreUpdate, dropped_parts, show_in_card
-from mismatch.jobs.value_checks import check_level, check_whole_number
+from mismatch.jobs.value_checks import check_level, check_whole_number, checked
 from mismatch.reports.model_card import ChosenOn, write_checkpoint_card
 from mismatch.runtime.model_copy import copy_model
 from mismatch.runtime.predictor import Predictor
@@ -79,6 +79,7 @@ class _Fit:
     seed: int
 
 
+@checked
 def calibrate(
     model: str | Path | Predictor,
     rows: RowsLike,

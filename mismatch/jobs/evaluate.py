@@ -62,7 +62,7 @@ from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.output.tables import fields as row_fields
 from mismatch.jobs.row_tables import RowWriter
 from mismatch.jobs.table_kinds import exact_table
-from mismatch.jobs.value_checks import check_whole_number
+from mismatch.jobs.value_checks import check_whole_number, checked
 from mismatch.runtime.pipeline import EmbeddingMemo
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.runtime.slice_use import SliceUse
@@ -114,6 +114,7 @@ class _Wanted:
         return list(dict.fromkeys(name for name in names if name))
 
 
+@checked
 def evaluate(
     model: str | Path | Predictor,
     rows: RowsLike,

@@ -41,7 +41,7 @@ from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import check_table
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
-from mismatch.jobs.value_checks import check_whole_number
+from mismatch.jobs.value_checks import check_whole_number, checked
 from mismatch.reports.negatives_lines import WARN_FROM, negatives_lines
 from mismatch.runtime.predictor import Predictor
 
@@ -116,6 +116,7 @@ class _Choice:
     num_workers: int | None
 
 
+@checked
 def make_negatives(
     rows: RowsLike,
     *,

@@ -15,6 +15,7 @@ from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MismatchError
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
+from mismatch.jobs.value_checks import check_kinds
 from mismatch.runtime.arguments import review_band as checked_band
 from mismatch.runtime.predictor import Predictor, load
 from mismatch.runtime.preprocess import Decoder
@@ -29,6 +30,7 @@ __all__ = [
     "RowSettings",
     "RowSource",
     "check_options",
+    "check_slice_value",
     "given_options",
     "isolated_decoding",
     "model_name",
@@ -92,6 +94,10 @@ class RowSettings(_Settings):
     allow_outside_images: bool = False
     isolate_decoding: bool = False
 
+    def __post_init__(self) -> None:
+        kinds = {field.name: str(field.type) for field in fields(RowSettings)}
+        check_kinds(kinds, {name: getattr(self, name) for name in kinds})
+
 
 @dataclass(frozen=True)
 class ModelSettings(_Settings):
@@ -127,6 +133,8 @@ def open_rows(
     A table or an iterable is written to a temporary file first; `absolute_images`: images that are
     in memory have absolute paths there, as several sources with one base need.
     """
+    if isinstance(rows, (str, os.PathLike)):
+        check_kinds({"rows": "str | Path"}, {"rows": rows})
     base = str(settings.image_base_path)
     columns = Columns(
         image=settings.image_column,
@@ -224,6 +232,15 @@ def open_predictor(
         band.check_thresholds(predictor.thresholds)
         predictor.review = band
     return predictor
+
+
+def check_slice_value(predictor: Predictor, slice_value: str | None) -> None:
+    """Refuse a value that a pair has in the model's slice column where there is no such column."""
+    if slice_value is not None and predictor.slices is None:
+        raise InputError(
+            "`slice_value` has no effect: the model has no thresholds by slice, or `threshold` is"
+            " given"
+        )
 
 
 def model_name(model: str | Path | Predictor) -> str:

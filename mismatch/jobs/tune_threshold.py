@@ -48,7 +48,7 @@ from mismatch.jobs.threshold_choice import (
     ObjectiveName,
     ThresholdChoice,
 )
-from mismatch.jobs.value_checks import check_level, check_whole_number
+from mismatch.jobs.value_checks import check_level, check_whole_number, checked
 from mismatch.reports.model_card import ChosenOn
 from mismatch.reports.threshold_lines import threshold_lines
 from mismatch.runtime.predictor import Predictor
@@ -137,6 +137,7 @@ class _Drawing:
     prevalence: float | None
 
 
+@checked
 def tune_threshold(
     model: str | Path | Predictor,
     rows: RowsLike,
