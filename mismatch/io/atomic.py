@@ -202,10 +202,12 @@ def is_leftover(name: str) -> bool:
     return PART.fullmatch(name) is not None or name in (".lock", ".DS_Store")
 
 
-def write_json(path: str | Path | Remote, data: Any) -> None:
-    """Write indented JSON, atomically. JSON has no nan and no infinity: they become null."""
+def write_json(path: str | Path | Remote, data: Any, names: WaitingNames | None = None) -> None:
+    """Write indented JSON as `atomic_file` does. JSON has no nan and no infinity: they become
+    null.
+    """
     text = json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_binary(path) as file:
+    with atomic_binary(path, names) as file:
         file.write(f"{text}\n".encode(errors=SHOWN))
 
 

@@ -25,7 +25,7 @@ from mismatch.data.audit.shift import Towers
 from mismatch.data.pairs import all_columns, rows_files
 from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.io.atomic import write_json
+from mismatch.io.atomic import together, write_json
 from mismatch.io.outputs import OutputKind, check_outputs, json_report, page
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory
@@ -313,7 +313,11 @@ def _fix(
         columns=first.columns,
         labelled=report.files[0].labelled,
     )
-    with row_table(target, header) as good, row_table(other, rejected_header(header)) as bad:
+    with (
+        together() as names,
+        row_table(target, header, names=names) as good,
+        row_table(other, rejected_header(header), names=names) as bad,
+    ):
         for row, reason in rows:
             if refuse_memory:
                 check_image_is_file(first, first.columns.images(row.image_path), row, FIX)

@@ -21,7 +21,7 @@ from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.decisions import Decisions
 from mismatch.evaluation.objectives import check_prevalence
 from mismatch.evaluation.useful_threshold import reversed_labels
-from mismatch.io.atomic import atomic_file, write_json
+from mismatch.io.atomic import WaitingNames, atomic_file, together, write_json
 from mismatch.io.outputs import check_outputs, json_report
 from mismatch.jobs.evaluation_parts import (
     Comparison,
@@ -185,15 +185,16 @@ def evaluate(
             stack.enter_context(lock_folder(folder, inside=inside))
             _check_report(folder, source)  # what has come there while models were loaded
         run = _Run(source, model_name(model), wanted, temporary_folder(rows, source))
-        with _row_writer(folder, safe=safe_csv) as write:
+        names = stack.enter_context(together())
+        with _row_writer(folder, names, safe=safe_csv) as write:
             scored = run.score(predictor, write)
             result = run.result(predictor, scored)
             if other is not None and against is not None:
                 comparison = run.compare(scored.rows, other, model_name(against))
                 result = replace(result, against=comparison)
         if folder is not None:
-            write_json(folder / "report.json", result.to_dict())
-            result.write_page(folder / "report.html")
+            write_json(folder / "report.json", result.to_dict(), names)
+            result.write_page(folder / "report.html", names)
     return result
 
 
@@ -235,15 +236,15 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _row_writer(folder: Path | None, *, safe: bool) -> Iterator[WriteRow]:
+def _row_writer(folder: Path | None, names: WaitingNames, *, safe: bool) -> Iterator[WriteRow]:
     """Yield what takes each row and its prediction: predictions.csv, or nothing without a folder.
 
-    The file takes its name when all is measured.
+    The file takes its name with the others of the report.
     """
     if folder is None:
         yield lambda row, prediction: None
         return
-    with atomic_file(folder / "predictions.csv") as file:
+    with atomic_file(folder / "predictions.csv", names) as file:
         out = RowWriter(file, safe=safe)
         out.writerow(HEADER)
         yield lambda row, prediction: out.writerow((*row_fields(prediction), row.label, row.line))

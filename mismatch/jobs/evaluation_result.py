@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from mismatch.errors import MissingExtraError
 from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
+from mismatch.io.atomic import WaitingNames
 from mismatch.io.outputs import check_outputs, page
 from mismatch.jobs.evaluation_parts import (
     AtPrevalence,
@@ -148,11 +149,11 @@ class Evaluation(Result):
         check_outputs([("`path`", Path(path), PAGE)])
         self.write_page(Path(path))
 
-    def write_page(self, path: Path) -> None:
-        """Write the page over whatever is there."""
+    def write_page(self, path: Path, names: WaitingNames | None = None) -> None:
+        """Write the page over whatever is there, see `atomic_file`."""
         from mismatch.reports.evaluation import write_evaluation_page
 
-        write_evaluation_page(path, self.to_dict(), self.decisions, self.errors)
+        write_evaluation_page(path, self.to_dict(), self.decisions, self.errors, names)
 
 
 def require_matplotlib(what: str) -> None:

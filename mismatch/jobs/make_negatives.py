@@ -21,7 +21,9 @@ from mismatch.data.unimodal_baselines import (
     telltales,
 )
 from mismatch.errors import InputError
+from mismatch.io.atomic import together
 from mismatch.io.outputs import check_outputs
+from mismatch.io.replacing import remove_earlier
 from mismatch.io.text import printable
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.jobs.locking import lock_file
@@ -159,7 +161,8 @@ def make_negatives(
         source = stack.enter_context(open_rows(user_rows, settings))
         if target is not None:
             _check_target(target, source, lexicon, overwrite=overwrite)
-            stack.enter_context(lock_file(target))
+            for path in _outputs(target):
+                stack.enter_context(lock_file(path))
         words = lexicon if isinstance(lexicon, Mapping) else read_lexicon(lexicon)
         exchangeable = Lexicon(words)
         matches = read_matches(source, refuse_memory=target is not None and in_memory(user_rows))
@@ -278,12 +281,12 @@ def _written(
 ) -> tuple[Path, Path | None]:
     """Write the rows, and the doubtful ones next to them; return both files."""
     path = doubtful_path(target)
-    if path is not None:
-        if doubtful:
-            write_rows(path, matches, doubtful)
-        else:
-            path.unlink(missing_ok=True)  # of an earlier run
-    write_rows(target, matches, labelled)
+    with together() as names:
+        write_rows(target, matches, labelled, names)
+        if path is not None and doubtful:
+            write_rows(path, matches, doubtful, names)
+    if path is not None and not doubtful:
+        remove_earlier(path)
     return target, path if doubtful else None
 
 

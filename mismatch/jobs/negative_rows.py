@@ -11,6 +11,7 @@ from mismatch.data.negatives import Made
 from mismatch.data.pairs import read_header, read_rows
 from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
+from mismatch.io.atomic import WaitingNames
 from mismatch.io.descriptors import descriptor_of
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, pick_rows
 from mismatch.jobs.options import RowSource
@@ -121,9 +122,11 @@ def doubtful_path(output: Path) -> Path | None:
     return output.with_name(f"{output.stem}.doubtful{output.suffix}")
 
 
-def write_rows(output: Path, matches: Matches, labelled: Sequence[Labelled]) -> None:
-    """Write rows as the table that the file's name asks for."""
-    with row_table(output, matches.header) as table:
+def write_rows(
+    output: Path, matches: Matches, labelled: Sequence[Labelled], names: WaitingNames
+) -> None:
+    """Write rows as the table that the file's name asks for; it takes its name with `names`."""
+    with row_table(output, matches.header, names=names) as table:
         for row in labelled:
             values = _values(matches, row)
             table.writerow([values.get(name, "") for name in matches.header])

@@ -11,7 +11,7 @@ from mismatch.data.pairs import format_location
 from mismatch.errors import MismatchError
 from mismatch.evaluation.curves import sweep
 from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
-from mismatch.io.atomic import finite
+from mismatch.io.atomic import WaitingNames, finite
 from mismatch.io.reading import read_json
 from mismatch.reports.evaluation_words import origin
 from mismatch.reports.plots import (
@@ -39,15 +39,22 @@ KINDS: dict[ErrorKind, str] = {
 
 
 def write_evaluation_page(
-    path: Path, result: Mapping[str, Any], rows: Decisions, errors: Errors
+    path: Path,
+    result: Mapping[str, Any],
+    rows: Decisions,
+    errors: Errors,
+    names: WaitingNames | None = None,
 ) -> None:
-    """Write what report.json says, with plots and the pictures of the worst errors."""
+    """Write what report.json says, with plots and the pictures of the worst errors, see
+    `atomic_file`.
+    """
     model = str(result["model"])
     stats = training_stats(model)
     slider = _slider(rows, result["threshold"]["value"])
     write_page(
         path,
         "evaluation.html.j2",
+        names=names,
         result=result,
         name=Path(model).name or model,
         origin=_origin(result),

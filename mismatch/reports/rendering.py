@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mismatch.io.atomic import atomic_file
+from mismatch.io.atomic import WaitingNames, atomic_file
 from mismatch.reports.evaluation_words import (
     FIGURES,
     SHARES,
@@ -61,9 +61,13 @@ def render(template: str, **context: Any) -> str:
     return environment().get_template(template).render(context)
 
 
-def write_page(path: Path, template: str, **context: Any) -> None:
-    """Write a page whole or not at all. What is given as an iterator is taken as it is written."""
+def write_page(
+    path: Path, template: str, *, names: WaitingNames | None = None, **context: Any
+) -> None:
+    """Write a page whole or not at all, see `atomic_file`. What is given as an iterator is taken
+    as it is written.
+    """
     stream = environment().get_template(template).stream(context)
     stream.enable_buffering(CHUNK)
-    with atomic_file(path) as file:
+    with atomic_file(path, names) as file:
         file.writelines(stream)
