@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mismatch.colour_profiles import embedded_profile
 from mismatch.errors import ImageError
 from mismatch.io.remote import Remote
 from mismatch.io.text import article
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 ORIENTATION = 0x0112  # EXIF's tag
+MAX_PROFILE = 2**20  # bytes of a colour profile that Pillow reads of a PNG
 
 # a path, an encoded image, a Pillow image, or an (H, W, 3) uint8 array
 ImageSource = str | Path | Remote | bytes | Image.Image | NDArray[Any]
@@ -81,7 +83,7 @@ def no_image(value: object) -> ImageError:
 
 def encoded_image(source: ImageSource) -> bytes:
     """Return an image that is not a path as the bytes of a file. Encoded ones stay as they are;
-    pixels become PNG, which reads as they do. ImageError for pixels that no model takes.
+    pixels become PNG or TIFF, which read as they do. ImageError for pixels that no model takes.
     """
     if isinstance(source, bytes):
         return source
@@ -89,6 +91,7 @@ def encoded_image(source: ImageSource) -> bytes:
         source = from_array(source, "an image in memory")
     if not isinstance(source, Image.Image):
         raise ImageError(f"{source} is a path, and pixels or encoded bytes are needed")
+    profile = embedded_profile(source)
     if source.mode == "F" or not source.width * source.height:
         raise ImageError("an image in memory has no pixels, or floating-point ones")
     try:
@@ -98,10 +101,17 @@ def encoded_image(source: ImageSource) -> bytes:
     image = source
     if source.mode.startswith("I"):
         image = _of_16_bits(source)
+    elif source.mode == "CMYK" and profile:  # which says what the inks look like
+        return _saved(source, "TIFF", profile, exif=_orientation(source))
     elif source.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
         image = to_rgba(source) if source.has_transparency_data else source.convert("RGB")
+    return _saved(image, "PNG", profile, compress_level=1, exif=_orientation(source))
+
+
+def _saved(image: Image.Image, kind: str, profile: bytes, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1, exif=_orientation(source))
+    is_small = len(profile) <= MAX_PROFILE or kind != "PNG"
+    image.save(file, kind, icc_profile=profile if is_small else b"", **options)
     return file.getvalue()
 
 

@@ -5,7 +5,7 @@ backbone supplies and a bundle carries.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from mismatch.errors import InputError
 from mismatch.score_specs import (
@@ -46,6 +46,7 @@ LARGEST_LEVEL = 255  # of a channel
 ResizeMode = Literal["shortest", "longest", "squash"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 CropRounding = Literal["floor", "round"]
+ColourProfile = Literal["convert", "ignore"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class ImageSpec(Spec):
     `interpolation`: filter of the resizing: nearest, bilinear, bicubic or lanczos, as PIL's.
     `background`: colour, 0..255, that shows through transparent pixels.
     `fill`: colour, 0..255, of the padding in mode longest.
+    `colour_profile`: that an image brings: convert its colours to sRGB by it, or ignore it. Files
+        of earlier versions, which lack this field, mean ignore.
     """
 
     size: int
@@ -77,8 +80,10 @@ class ImageSpec(Spec):
     interpolation: Interpolation = "bicubic"
     background: tuple[int, int, int] = (255, 255, 255)
     fill: tuple[int, int, int] = (0, 0, 0)
+    colour_profile: ColourProfile = "convert"
 
     def __post_init__(self) -> None:
+        check_choice(self, "colour_profile", ColourProfile)
         check_choice(self, "mode", ResizeMode)
         check_choice(self, "interpolation", Interpolation)
         check_choice(self, "crop_rounding", CropRounding)
@@ -96,6 +101,21 @@ class ImageSpec(Spec):
                 f"ImageSpec.background is {brief(self.background)} and fill {brief(self.fill)};"
                 f" levels of 0 to {LARGEST_LEVEL} are needed"
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types. What `ignore` means is what earlier versions did, and it is
+        written as they wrote it: embeddings in a cache stay those of the same spec.
+        """
+        data = super().to_dict()
+        if self.colour_profile == "ignore":
+            del data["colour_profile"]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
+        """Rebuild from `to_dict`."""
+        cls._check_object(data)
+        return super().from_dict({"colour_profile": "ignore", **data}, **more)
 
     @property
     def resize_to(self) -> int:

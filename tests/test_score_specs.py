@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -33,16 +34,18 @@ def test_numbers_that_would_overflow_are_no_calibration(change: dict[str, object
 )
 def test_a_threshold_lies_where_scores_lie(kind: ScoreKind, value: float) -> None:
     beyond = replace(CHOSEN, value=value)
-    for change in (
+    changes: list[dict[str, Any]] = [
         {"default_threshold": value},
         {"threshold": beyond},
         {"threshold": CHOSEN, "earlier": (beyond,)},
         {"slices": SliceThresholds("kind", {"a": value}, {"a": 40})},
-    ):
+    ]
+    for change in changes:
         with pytest.raises(InputError, match="choose the threshold again"):
-            ScoreSpec(**{"kind": kind, "default_threshold": 0.5} | change)  # type: ignore[arg-type]
+            replace(ScoreSpec(kind, 0.5), **change)
 
 
 def test_a_threshold_may_lie_just_above_every_score() -> None:
-    assert ScoreSpec("probability", 0.5, threshold=replace(CHOSEN, value=1 + 1e-9))
-    assert ScoreSpec("cosine", -0.2)
+    above = replace(CHOSEN, value=1 + 1e-9)
+    assert ScoreSpec("probability", 0.5, threshold=above).threshold_in_use > 1
+    assert ScoreSpec("cosine", -0.2).threshold_in_use == -0.2

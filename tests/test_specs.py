@@ -48,6 +48,15 @@ def test_a_spec_survives_json(spec: Any) -> None:
     assert type(spec).from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
+def test_a_spec_of_an_earlier_version_ignores_colour_profiles() -> None:
+    data = {key: value for key, value in IMAGE.to_dict().items() if key != "colour_profile"}
+    earlier = ImageSpec.from_dict(data)
+    assert (IMAGE.colour_profile, earlier.colour_profile) == ("convert", "ignore")
+    assert earlier.to_dict() == data, "what is known by the spec, as embeddings are, stays known"
+    assert ImageSpec.from_dict(json.loads(json.dumps(earlier.to_dict()))) == earlier
+    assert ImageSpec.from_dict(data | {"colour_profile": "ignore"}) == earlier
+
+
 def test_the_tokenizer_travels_as_a_file_of_its_own() -> None:
     data = json.loads(json.dumps(TEXT.to_dict()))
     assert "tokenizer_json" not in data
@@ -103,6 +112,11 @@ def test_a_score_of_an_earlier_version_truncates_long_texts() -> None:
             lambda: ImageSpec.from_dict(IMAGE.to_dict() | {"crop_rounding": "ceil"}),
             "ImageSpec.crop_rounding is 'ceil'",
         ),
+        (
+            lambda: ImageSpec.from_dict(IMAGE.to_dict() | {"colour_profile": "srgb"}),
+            "ImageSpec.colour_profile is 'srgb'; one of convert, ignore is needed",
+        ),
+        (lambda: ImageSpec.from_dict("none"), "ImageSpec is 'none'"),  # type: ignore[arg-type]
         (
             lambda: TextSpec.from_dict(TEXT.to_dict() | {"padding": "max"}),
             "TextSpec.padding is 'max'; one of longest, context",

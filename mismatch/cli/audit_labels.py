@@ -22,6 +22,9 @@ __all__ = ["command"]
     option("--output", OutputFile(), required=True),
     option("--report", OutputFile()),
     option("--top", click.IntRange(1), metavar="N"),
+    option("--only", metavar="COLUMN=VALUE"),
+    option("--exclude-kind", multiple=True, metavar="KIND"),
+    option("--kind-column", metavar="COLUMN"),
     SAFE_CSV,
     option("--folds", click.IntRange(2, 50), 5),
     option("--repeats", click.IntRange(1, 50), 2),
@@ -43,6 +46,9 @@ def command(model: str, rows: Path, output: Path, report: Path | None, **options
     --output: Table of the rows, the most suspicious first: .csv, .tsv, .jsonl, .parquet.
     --report: HTML page with pictures of the first 100 rows, or of --top.
     --top: Only the N most suspicious rows.  [default: all, those that can't be scored last]
+    --only: Rank rows with this value alone, as label=1; heads are trained on all.
+    --exclude-kind: Leave rows of this kind out of the ranking; may be repeated.
+    --kind-column: Column of kinds, judged apart.  [default: kind, where there is one]
     --folds: Parts of the images, each scored by a head that never saw it.
     --repeats: Times that this is done, with other folds.
     --seed: Seed of the folds and the heads.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import MODEL_OPTIONS, PATH, ROW_OPTIONS, fitting_options
+from mismatch.cli.options import MODEL_OPTIONS, PATH, PREVALENCE, ROW_OPTIONS, fitting_options
 from mismatch.cli.verb import choice, echo_result, option, verb
 
 __all__ = ["command"]
@@ -22,6 +22,7 @@ __all__ = ["command"]
     option("--output", click.Path(path_type=Path, file_okay=False), metavar="DIR"),
     choice("--kind", ("auto", "temperature", "platt", "piecewise"), "auto"),
     choice("--objective", ("accuracy", "f1", "balanced-accuracy", "mcc")),
+    PREVALENCE,
     *fitting_options(4, "Of folds and resamples."),
 )
 def command(

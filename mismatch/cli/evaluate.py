@@ -24,6 +24,7 @@ __all__ = ["command"]
     shared.THRESHOLD,
     shared.REVIEW_BAND,
     shared.LONG_TEXT,
+    shared.PREVALENCE,
     option("--slice slices", multiple=True, metavar="COLUMN"),
     option("--kind-column", metavar="COLUMN"),
     option("--against", metavar="DIR"),

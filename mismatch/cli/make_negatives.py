@@ -32,9 +32,10 @@ def command(rows: Path, **options: Any) -> None:
     out).
 
     Never a text that fits the image too: of a near-duplicate image, or one that says much the same.
-    Texts are exchanged among rows, so that each is a mismatch as often as a match where possible,
-    and the labels can't be told from the texts alone; how well they can is reported as blind AUROC.
-    Split first, then make mismatches in each part.
+    Doubtful ones, whose text may fit, go to NAME.doubtful.csv next to the output. Rows exchange
+    texts or words, so that each is a mismatch as often as a match where possible, and the labels
+    can't be told from the texts alone; how well they can is reported as blind AUROC, in all and for
+    each kind. Split first, then make mismatches in each part.
 
     Options:
     --output: Matches and mismatches, with a column `kind`: .csv, .tsv, .jsonl, .parquet.
@@ -42,7 +43,8 @@ def command(rows: Path, **options: Any) -> None:
     --kinds: random: another row's text; hard: one much like the own; attribute: the own with a
         colour, material, count, … exchanged.
     --per-positive: Mismatches for each match.
-    --backbone: Take this backbone's texts' embeddings for hard mismatches.  [default: common words]
+    --backbone: Take this backbone's embeddings of the texts for hard mismatches, and of the images
+        against texts that fit them too.  [default: words alone]
     --seed: Another seed makes other mismatches.
     """
     from mismatch.jobs.make_negatives import make_negatives

@@ -27,6 +27,7 @@ __all__ = [
     "PAIR_OPTIONS",
     "PATH",
     "PICTURE_OPTIONS",
+    "PREVALENCE",
     "PROVIDER",
     "REVIEW_BAND",
     "ROW_OPTIONS",
@@ -135,7 +136,7 @@ PICTURE_OPTIONS = (
     ),
     NUM_WORKERS,
 )
-LONG_TEXT, SAFE_CSV, REVIEW_BAND, THRESHOLD, LEXICON = described(
+LONG_TEXT, SAFE_CSV, REVIEW_BAND, THRESHOLD, LEXICON, PREVALENCE = described(
     """
     --long-text: Texts over the backbone's context: truncate scores them without their end, chunk in
         pieces, the worst of which decides, chunk-mean by the pieces' mean.
@@ -146,12 +147,15 @@ LONG_TEXT, SAFE_CSV, REVIEW_BAND, THRESHOLD, LEXICON = described(
         `review`.  [default: the model's own, if any]
     --threshold: Score from which a pair is a match.  [default: the model's own]
     --lexicon: YAML with classes of words of your own, as `shape: [round, square]`.
+    --prevalence: Share of mismatches where the model is used, as 0.03; rows are weighed so.
+        [default: as among the rows]
     """,
     choice("--long-text", get_args(LongText)),
     flag("--safe-csv"),
     option("--review-band", Parsed("LOW,HIGH", _band)),
     option("--threshold", float),
     option("--lexicon", click.Path(path_type=Path, dir_okay=False)),
+    option("--prevalence", float, metavar="P"),
 )
 # options of rows, as they are where one pair is meant
 PLAIN = {

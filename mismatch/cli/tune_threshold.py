@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import MODEL_OPTIONS, PATH, REVIEW_BAND, ROW_OPTIONS, fitting_options
+from mismatch.cli import options as shared
 from mismatch.cli.value_types import FINITE, FiniteRange, Parsed, numbers
 from mismatch.cli.verb import choice, echo_result, option, verb
 
@@ -22,9 +22,9 @@ def _scores(word: str) -> tuple[float, ...]:
 
 @verb(
     "Choose and store the threshold.",
-    *MODEL_OPTIONS,
-    option("--csv rows", PATH, required=True),
-    *ROW_OPTIONS,
+    *shared.MODEL_OPTIONS,
+    option("--csv rows", shared.PATH, required=True),
+    *shared.ROW_OPTIONS,
     choice("--objective", ("accuracy", "f1", "balanced-accuracy", "mcc", "cost")),
     option("--cost-miss", FINITE, 1.0),
     option("--cost-false-alarm", FINITE, 1.0),
@@ -36,9 +36,10 @@ def _scores(word: str) -> tuple[float, ...]:
     option("--thresholds", Parsed("A,B,…", _scores)),
     option("--slice slice_column", metavar="NAME"),
     option("--shrinkage", FiniteRange(0), 200.0),
-    REVIEW_BAND,
+    shared.REVIEW_BAND,
     option("--max-risk", FINITE, metavar="R"),
-    *fitting_options(2, "Of the resamples that intervals are made of."),
+    shared.PREVALENCE,
+    *shared.fitting_options(2, "Of the resamples that intervals are made of."),
 )
 def command(model: str, rows: Path, as_json: bool, **options: Any) -> None:
     """Choose the score from which a pair is a match, and store it in the model, checkpoint or

@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import regex
+
 from mismatch.errors import InputError
+from mismatch.words import is_unspaced
 
 __all__ = ["BUILT_IN", "Found", "Lexicon", "exchange"]
 
@@ -70,6 +73,7 @@ class Lexicon:
         """Take `more`: classes of one's own, each a list of families as `"navy, blue"`; a class
         that is built in is replaced by it. InputError for anything else.
         """
+        self.own_kinds = frozenset(more or {})  # classes that the user wrote
         self.families: dict[str, list[list[str]]] = {
             kind: [_words(part) for part in families.split("|")]
             for kind, families in BUILT_IN.items()
@@ -92,8 +96,7 @@ class Lexicon:
                     self._classes.setdefault(word, (kind, number))
         # "navy blue" before "navy"
         words = sorted(self._classes, key=lambda word: (-len(word), word))
-        any_of = "|".join(re.escape(word).replace(r"\ ", "[ -]") for word in words)
-        self._pattern = re.compile(rf"(?<![\w-])(?:{any_of})(?![\w-])", re.IGNORECASE)
+        self._pattern = re.compile(_any_of(words), re.IGNORECASE)
 
     def find(self, text: str) -> list[Found]:
         """Find the words of the lexicon, whole ones only, from left to right; where two overlap,
@@ -127,6 +130,27 @@ def exchange(text: str, term: Found, word: str) -> str:
     elif old[:1].isupper():
         word = word.title() if " " in word else word[:1].upper() + word[1:]
     return text[: term.start] + word + text[term.end :]
+
+
+def _any_of(words: Sequence[str]) -> str:
+    """Return a pattern of the words, the first that fits; none is a part of a longer word, where
+    its script has blanks.
+    """
+    spaced = []
+    patterns = []
+    for word in words:
+        pattern = re.escape(word).replace(r"\ ", "[ -]")
+        letters = regex.findall(r"\X", word)
+        before, behind = (is_unspaced(letter) for letter in (letters[0], letters[-1]))
+        if before or behind:
+            start = "" if before else r"(?<![\w-])"
+            end = "" if behind else r"(?![\w-])"
+            patterns.append(f"{start}{pattern}{end}")
+        else:
+            spaced.append(pattern)
+    if spaced:
+        patterns.append(rf"(?<![\w-])(?:{'|'.join(spaced)})(?![\w-])")
+    return "|".join(patterns)
 
 
 def _words(family: str) -> list[str]:

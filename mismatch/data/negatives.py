@@ -5,34 +5,47 @@ exchanged. Never a text that fits the image too.
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mismatch.data.lexicon import Found, Lexicon, exchange
-from mismatch.errors import InputError, MissingExtraError
+from mismatch.data.attribute_swaps import Edit, Swapper
+from mismatch.data.lexicon import Lexicon
+from mismatch.data.similar_texts import Neighbours, by_words, nearest
+from mismatch.data.text_fit import TextFit
+from mismatch.data.unimodal_baselines import blind_pair_auroc
+from mismatch.errors import InputError
 
-__all__ = ["KINDS", "Made", "Negatives", "by_words", "make_negatives"]
+__all__ = [
+    "KINDS",
+    "MAX_BLIND",
+    "MAX_LIKELIHOOD",
+    "Evidence",
+    "Made",
+    "Negatives",
+    "by_words",
+    "closed_exchange",
+    "make_negatives",
+    "nearest",
+]
 
 KINDS = ("random", "hard", "attribute")
-TRIES = 200  # other rows that are looked at for one without a text
+TRIES = 100  # other rows that are looked at for one without a text
 NEIGHBOURS = 30  # texts that are looked at for a hard mismatch
 # texts among which neighbours are sought, so that time grows with the rows and not with their
 # square
 BLOCK = 20_000
-# share of common words from which two texts may say the same, unless an attribute differs: another
-# brand can't be seen
-ALIKE = 0.4
-STOP_WORDS = frozenset(["a", "an", "and", "for", "in", "of", "on", "or", "the", "to", "with"])
-WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+MAX_LIKELIHOOD = 0.05  # that a mismatch is true of its image, 0..1
+MAX_DOUBT = 0.5  # the same of a doubtful one, which is kept apart
+MAX_BLIND = 0.6  # AUROC with which texts alone may tell a kind of mismatch, 0.5..1
 
-# texts, count → (N, count) numbers of the nearest others, nearest first
-Neighbours = Callable[[Sequence[str], int], NDArray[np.int64]]
+# a row, another row → how many times as likely the other's text is true of the row's image as the
+# words alone say; and whether it fits that image as well as the own text
+Evidence = Callable[[int, int], tuple[float, bool]]
 
 
 class Made(NamedTuple):
@@ -41,6 +54,7 @@ class Made(NamedTuple):
     row: int
     text: str
     kind: str
+    likelihood: float = 0.0  # that the text is true of the image all the same, 0..1
 
 
 @dataclass
@@ -49,6 +63,10 @@ class Negatives:
 
     made: list[Made] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
+    # what may be true of the image all the same; their rows have no other mismatch instead
+    doubtful: list[Made] = field(default_factory=list)
+    # mismatches of a kind that were left out, as texts alone told them
+    told: dict[str, int] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Count them by kind."""
@@ -56,7 +74,7 @@ class Negatives:
         return {kind: counted[kind] for kind in KINDS if counted[kind]}
 
 
-def make_negatives(
+def make_negatives(  # noqa: PLR0913
     texts: Sequence[str],
     images: Sequence[int],
     *,
@@ -65,14 +83,28 @@ def make_negatives(
     seed: int = 0,
     lexicon: Lexicon | None = None,
     neighbours: Neighbours | None = None,
+    evidence: Evidence | None = None,
 ) -> Negatives:
     """Make `per_positive` mismatches for each row. `texts` describe their rows' images; `images`: a
-    number a row, the same for near-duplicates; `shares` of KINDS.
+    number a row, the same for near-duplicates; `shares` of KINDS; `evidence`: what the images say.
 
-    random and hard ones exchange the rows' texts among them, so that a text is a mismatch as often
-    as a match; attribute ones exchange words among rows. A row for which its kind has no text gets
-    the next kind: attribute, hard, random. InputError for shares that aren't any.
+    Rows exchange texts or words, so that each is a mismatch as often as a match. A row for which
+    its kind has no text gets the next kind: attribute, hard, random. A text that is likely true of
+    the image is never taken; one that may be is doubtful. InputError for shares that aren't any.
     """
+    _check_shares(texts, shares)
+    maker = _Maker(texts, images, lexicon or Lexicon(), seed)
+    maker.evidence = evidence
+    for _ in range(per_positive):
+        maker.round(shares, neighbours or by_words)
+    result = maker.result
+    result.made.sort(key=lambda mismatch: mismatch.row)
+    result.doubtful.sort(key=lambda mismatch: mismatch.row)
+    result.missing.sort()
+    return result
+
+
+def _check_shares(texts: Sequence[str], shares: Mapping[str, float]) -> None:
     if unknown := set(shares) - set(KINDS):
         raise InputError(
             f"there is no kind {sorted(unknown)[0]!r} of mismatches; {', '.join(KINDS)} are there"
@@ -85,14 +117,17 @@ def make_negatives(
         raise InputError(
             "rows, and a share above 0 for at least one kind of mismatches, are needed"
         )
-    maker = _Maker(texts, images, lexicon or Lexicon(), seed)
-    result = Negatives()
-    for turn in range(per_positive):
-        result.made += maker.round(shares, neighbours or by_words, turn)
-        result.missing += maker.left
-    result.made.sort(key=lambda mismatch: mismatch.row)
-    result.missing.sort()
-    return result
+
+
+def closed_exchange(given: Mapping[int, int]) -> dict[int, int]:
+    """Return those of the rows, with the rows whose texts they get, that give theirs to others of
+    them: each text is a mismatch as often as a match.
+    """
+    closed = dict(given)
+    while closed.keys() != set(closed.values()):
+        both = closed.keys() & set(closed.values())
+        closed = {row: other for row, other in closed.items() if row in both and other in both}
+    return closed
 
 
 class _Maker:
@@ -103,21 +138,15 @@ class _Maker:
     ) -> None:
         self.texts = texts
         self.images = images
-        self.lexicon = lexicon
         self.random = np.random.default_rng(seed)
-        self.words = [_content(text) for text in texts]
-        self.terms = [lexicon.find(text) for text in texts]
-        self.uses = Counter(term.word for row in self.terms for term in row)
+        self.fit = TextFit(texts, images, lexicon)
+        self.swapper = Swapper(texts, self.fit, self.random)
+        self.evidence: Evidence | None = None
         self.taken: list[set[str]] = [set() for _ in texts]  # texts that a row has as mismatches
-        self.of_image: dict[int, set[int]] = defaultdict(set)
-        for row, image in enumerate(images):
-            self.of_image[image].add(row)
-        self.left: list[int] = []
+        self.result = Negatives()
 
-    def round(
-        self, shares: Mapping[str, float], neighbours: Neighbours, turn: int
-    ) -> Iterator[Made]:
-        """Yield one mismatch a row; the rows that got none are in `left`."""
+    def round(self, shares: Mapping[str, float], neighbours: Neighbours) -> None:
+        """Make one mismatch a row."""
         order = self.random.permutation(len(self.texts))
         edges = np.rint(
             np.cumsum([shares.get(kind, 0) for kind in ("attribute", "hard")])
@@ -125,184 +154,153 @@ class _Maker:
             * len(order)
         ).astype(int)
         attribute, hard, plain = (list(map(int, part)) for part in np.split(order, edges))
-        made = self._attributes(attribute)
-        hard += [row for row in attribute if row not in made]
-        yield from (self._take(Made(row, text, "attribute")) for row, text in sorted(made.items()))
-        pool = [*hard, *plain]  # whose texts are given away, each once
-        assigned = self._hard(hard, pool, neighbours)
-        yield from (
-            self._take(Made(row, self.texts[other], "hard"))
-            for row, other in sorted(assigned.items())
-        )
+        edits = self._attributes(attribute, [*plain, *hard])
+        for row, edit in sorted(edits.items()):
+            self._take(Made(row, edit.text, "attribute", edit.likelihood))
+        # whose texts are given away, each once
+        pool = [row for row in (*hard, *attribute, *plain) if row not in edits]
+        assigned = self._hard(len(hard) + len(attribute) - len(edits), pool, neighbours)
+        for row, other in sorted(assigned.items()):
+            self._take(self._other_text(row, other, "hard"))
         used = set(assigned.values())
         others = self._exchange(
             [row for row in pool if row not in assigned], [row for row in pool if row not in used]
         )
-        self.left = sorted(row for row, other in others.items() if other is None)
-        yield from (
-            self._take(Made(row, self.texts[other], "random"))
-            for row, other in sorted(others.items())
-            if other is not None
+        for row, other in sorted(self._untold(others).items()):
+            self._take(self._other_text(row, other, "random"))
+        used.update(others.values())
+        self._give_rest(
+            [row for row in pool if row not in assigned and row not in others],
+            [row for row in pool if row not in used],
         )
 
-    def _take(self, made: Made) -> Made:
+    def _untold(self, given: dict[int, int]) -> dict[int, int]:
+        """Return the rows with the rows whose texts they get; where texts alone tell these, only
+        rows whose own texts are given away as well.
+        """
+        auroc = blind_pair_auroc(
+            [self.texts[row] for row in given],
+            [self.texts[other] for other in given.values()],
+            [self.images[row] for row in given],
+        )
+        if auroc is None or auroc <= MAX_BLIND:
+            return given
+        closed = closed_exchange(given)
+        self._count_told("random", len(given) - len(closed))
+        return closed
+
+    def _count_told(self, kind: str, count: int) -> None:
+        if count:
+            self.result.told[kind] = self.result.told.get(kind, 0) + count
+
+    def _other_text(self, row: int, other: int, kind: str) -> Made:
+        return Made(row, self.texts[other], kind, self._likelihood(row, other))
+
+    def _take(self, made: Made) -> None:
         self.taken[made.row].add(made.text)
-        return made
+        self.result.made.append(made)
+
+    def _give_rest(self, rows: list[int], texts: list[int]) -> None:
+        """Give rows the least likely of the texts that are left, if it may be false at all."""
+        left = list(texts)
+        for row in sorted(rows):
+            candidates = left
+            if len(left) > TRIES:
+                drawn = self.random.integers(len(left), size=TRIES)
+                candidates = [left[int(i)] for i in drawn]
+            likelihoods = {other: self._likelihood(row, other) for other in candidates}
+            best = min(likelihoods, key=likelihoods.__getitem__, default=row)
+            if best == row or likelihoods[best] > MAX_DOUBT:
+                self.result.missing.append(row)
+                continue
+            left.remove(best)
+            made = Made(row, self.texts[best], "random", likelihoods[best])
+            if made.likelihood <= MAX_LIKELIHOOD:
+                self._take(made)
+            else:
+                self.taken[row].add(made.text)
+                self.result.doubtful.append(made)
 
     def _fits(self, row: int, other: int) -> bool:
         """Return whether another row's text may describe this row's image too, or is its mismatch
         already.
         """
-        if self.images[row] == self.images[other] or self.texts[other] in self.taken[row]:
-            return True
-        return any(
-            self._same(words, self.words[other], self.terms[mine], self.terms[other])
-            for mine, words in self._image_texts(row)
-        )
+        return self._likelihood(row, other) > MAX_LIKELIHOOD
 
-    def _image_texts(self, row: int) -> Iterator[tuple[int, frozenset[str]]]:
-        """Return the texts of the row's image, each with its words."""
-        return ((mine, self.words[mine]) for mine in self.of_image[self.images[row]])
-
-    def _same(
-        self,
-        words: frozenset[str],
-        other_words: frozenset[str],
-        mine: list[Found],
-        theirs: list[Found],
-    ) -> bool:
-        """Guard against paraphrases: return whether one says no more than the other, or much of the
-        same without an attribute that differs.
+    def _likelihood(self, row: int, other: int) -> float:
+        """Return how likely another row's text is true of this row's image; 1 where it is its
+        mismatch already.
         """
-        if words <= other_words or other_words <= words:
-            return True
-        return len(words & other_words) >= ALIKE * len(words | other_words) and not _contradict(
-            mine, theirs
-        )
+        if self.images[row] == self.images[other] or self.texts[other] in self.taken[row]:
+            return 1.0
+        likelihood = self.fit.likelihood(row, self.fit.texts[other])
+        if self.evidence is None or likelihood in (0.0, 1.0):
+            return likelihood
+        ratio, as_well = self.evidence(row, other)
+        odds = ratio * likelihood / (1 - likelihood)
+        return max(odds / (1 + odds), MAX_DOUBT if as_well else 0.0)
 
     # --- attribute: words are exchanged among rows
 
-    def _attributes(self, rows: list[int]) -> dict[int, str]:
-        """Return a text for each row that has a word to exchange. The new word is another row's, of
-        the same class, preferably of the same article. So each word stands in as many mismatches as
-        matches.
+    def _attributes(self, rows: list[int], others: list[int]) -> dict[int, Edit]:
+        """Return an edited text for each of `rows`, or of `others` where one has no partner; where
+        texts alone tell the edited ones, only those whose partners have most in common with them.
         """
-        choices = {row: self._choices(row) for row in rows}
-        made: dict[int, str] = {}
-        # who finds nobody to exchange one word with tries the next
-        for turn in range(max(map(len, choices.values()), default=0)):
-            buckets: dict[tuple[str, str], list[tuple[int, Found]]] = defaultdict(list)
-            for row in rows:
-                if row not in made and turn < len(choices[row]):
-                    term = choices[row][turn]
-                    buckets[term.kind, self._article(row, term)].append((row, term))
-            rest: dict[str, list[tuple[int, Found]]] = defaultdict(list)
-            for (kind, _), members in sorted(buckets.items()):
-                rest[kind] += self._swap(members, made)
-            for _, members in sorted(rest.items()):
-                self._swap(members, made)
-        for row in rows:
-            if row not in made:
-                any(
-                    self._edit(row, term, word, made)
-                    for term in choices[row]
-                    for word in self._drawn(term)
-                )
-        return made
 
-    def _choices(self, row: int) -> list[Found]:
-        """Return words of the row to exchange, in an order of its own; the article only where there
-        is nothing else.
-        """
-        terms = [term for term in self.terms[row] if term.kind != "article"] or self.terms[row]
-        return [terms[int(i)] for i in self.random.permutation(len(terms))]
+        def is_allowed(row: int, text: str, likelihood: float) -> bool:
+            return likelihood <= MAX_LIKELIHOOD and text not in self.taken[row]
 
-    def _article(self, row: int, but: Found) -> str:
-        return next(
-            (term.word for term in self.terms[row] if term.kind == "article" and term != but), ""
+        edits = self.swapper.swaps(rows, is_allowed)
+        if len(edits) < len(rows):
+            left = [row for row in (*rows, *others) if row not in edits]
+            more = self.swapper.swaps(left, is_allowed)
+            edits |= dict(islice(more.items(), len(rows) - len(edits)))
+        made = len(edits)
+        while edits and self._is_told(edits):
+            loosest = max(edit.level for edit in edits.values())
+            edits = {row: edit for row, edit in edits.items() if edit.level < loosest}
+        self._count_told("attribute", made - len(edits))
+        return edits
+
+    def _is_told(self, edits: Mapping[int, Edit]) -> bool:
+        auroc = blind_pair_auroc(
+            [self.texts[row] for row in edits],
+            [edit.text for edit in edits.values()],
+            [self.images[row] for row in edits],
         )
-
-    def _drawn(self, term: Found) -> Iterator[str]:
-        """Yield ten words of other families, as often as the rows use them, so that none of them
-        tells a mismatch by itself; where they use none, any.
-        """
-        words = list(self.lexicon.alternatives(term))
-        uses = np.array([self.uses[word] for word in words], float)
-        if not words:
-            return
-        weights = uses / uses.sum() if uses.any() else None
-        for i in self.random.choice(len(words), size=10, p=weights):
-            yield words[int(i)]
-
-    def _swap(
-        self, members: list[tuple[int, Found]], made: dict[int, str]
-    ) -> list[tuple[int, Found]]:
-        """Exchange the words of pairs of rows; return those that found no partner."""
-        waiting: list[tuple[int, Found]] = []
-        for row, term in members:
-            for place, (other, theirs) in enumerate(
-                waiting[-TRIES:], start=max(0, len(waiting) - TRIES)
-            ):
-                if theirs.family != term.family and self._edit(row, term, theirs.word, made):
-                    if self._edit(other, theirs, term.word, made):
-                        del waiting[place]
-                        break
-                    del made[row]
-            else:
-                waiting.append((row, term))
-        return waiting
-
-    def _edit(self, row: int, term: Found, word: str, made: dict[int, str]) -> bool:
-        """Exchange the word, unless the new text fits the image: the image has it, or a word of
-        that family stands in it elsewhere.
-        """
-        text = exchange(self.texts[row], term, word)
-        after = self.lexicon.find(text)
-        new = [other for other in after if other.start == term.start and other.kind == term.kind]
-        if (
-            not new
-            or any(
-                other.kind == term.kind and other.family == new[0].family
-                for other in self.terms[row]
-            )
-            or text in self.taken[row]
-        ):
-            return False
-        words = _content(text)
-        if any(
-            words <= text_words or text_words <= words for _, text_words in self._image_texts(row)
-        ):
-            return False
-        made[row] = text
-        return True
+        return auroc is not None and auroc > MAX_BLIND
 
     # --- hard and random: texts change places
 
-    def _hard(self, rows: list[int], pool: list[int], neighbours: Neighbours) -> dict[int, int]:
-        """Return for each row the nearest text that doesn't fit and that nobody has yet."""
+    def _hard(self, count: int, pool: list[int], neighbours: Neighbours) -> dict[int, int]:
+        """Return the nearest text that doesn't fit for `count` rows of the pool, the first ones
+        before others. Two rows exchange their texts: so these tell nothing.
+        """
         assigned: dict[int, int] = {}
-        free = set(pool)
-        wanted = set(rows)
         for start in range(0, len(pool), BLOCK):
             block = pool[start : start + BLOCK]
-            if len(block) < 2 or wanted.isdisjoint(block):
+            if len(block) < 2 or len(assigned) >= count:
                 continue
-            nearest = neighbours(
+            nearest_rows = neighbours(
                 [self.texts[row] for row in block], min(NEIGHBOURS, len(block) - 1)
             )
-            for row, near in zip(block, nearest, strict=True):
-                if row not in wanted:
+            for row, near in zip(block, nearest_rows, strict=True):
+                if row in assigned or len(assigned) >= count:
                     continue
-                candidates = (block[i] for i in near if block[i] in free)
-                other = next((text for text in candidates if not self._fits(row, text)), None)
+                candidates = (block[i] for i in near if block[i] not in assigned)
+                other = next((text for text in candidates if self._differ(row, text)), None)
                 if other is not None:
                     assigned[row] = other
-                    free.discard(other)
+                    if len(assigned) < count:
+                        assigned[other] = row
         return assigned
 
-    def _exchange(self, rows: list[int], texts: list[int]) -> dict[int, int | None]:
+    def _differ(self, row: int, other: int) -> bool:
+        return not self._fits(row, other) and not self._fits(other, row)
+
+    def _exchange(self, rows: list[int], texts: list[int]) -> dict[int, int]:
         """Give each row another row's text, each text once: drawn, then mended where one fits by
-        changing places with a third.
+        changing places with a third. Rows that no text was found for are left out.
         """
         drawn = [texts[i] for i in self.random.permutation(len(texts))]
         result: dict[int, int | None] = dict(zip(rows, drawn, strict=True))
@@ -323,61 +321,4 @@ class _Maker:
                     break
             else:
                 result[row] = None
-        return result
-
-
-def by_words(texts: Sequence[str], count: int) -> NDArray[np.int64]:
-    """Return (N, count) numbers of the texts with the most similar words (tf-idf, cosine), nearest
-    first. MissingExtraError without scikit-learn.
-    """
-    try:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-    except ImportError as error:
-        raise MissingExtraError("finding hard mismatches", "audit") from error
-    seen = TfidfVectorizer(
-        ngram_range=(1, 1), sublinear_tf=True, token_pattern=r"\S+"
-    ).fit_transform(texts)
-    return nearest(
-        (seen[start : start + 1000] @ seen.T for start in range(0, len(texts), 1000)), count
-    )
-
-
-def nearest(similarities: Iterator[Any], count: int) -> NDArray[np.int64]:
-    """Return (N, count) numbers from blocks of rows of an (N, N) matrix of similarities, dense or
-    sparse; nothing is its own neighbour.
-    """
-    neighbours = []
-    start = 0
-    for block in similarities:
-        dense = np.array(block.toarray() if hasattr(block, "toarray") else block, np.float32)
-        dense[np.arange(len(dense)), start + np.arange(len(dense))] = -np.inf
-        best = (
-            np.argpartition(-dense, count - 1, axis=1)[:, :count]
-            if count < dense.shape[1]
-            else np.argsort(-dense, axis=1)[:, :count]
-        )
-        order = np.lexsort((best, -np.take_along_axis(dense, best, 1)), axis=1)
-        neighbours.append(np.take_along_axis(best, order, 1))
-        start += len(dense)
-    return np.concatenate(neighbours).astype(np.int64)
-
-
-def _content(text: str) -> frozenset[str]:
-    """Return its words without case, plural and small words."""
-    words = (word.lower() for word in WORD.findall(text))
-    return frozenset(
-        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-        for word in words
-        if word not in STOP_WORDS
-    )
-
-
-def _contradict(mine: Sequence[Found], theirs: Sequence[Found]) -> bool:
-    """Return whether both name an attribute of one class, and none of it the same."""
-    ours = defaultdict(set)
-    others = defaultdict(set)
-    for term in mine:
-        ours[term.kind].add(term.family)
-    for term in theirs:
-        others[term.kind].add(term.family)
-    return any(ours[kind].isdisjoint(others[kind]) for kind in ours.keys() & others.keys())
+        return {row: other for row, other in result.items() if other is not None}

@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 import regex
 
-from mismatch.data.lexicon import Lexicon, exchange
+from mismatch.data.agreement import edited, exchangeable, form
+from mismatch.data.lexicon import Found, Lexicon
 from mismatch.words import word_spans
 
 __all__ = [
@@ -39,26 +40,35 @@ LEAST_WORDS = 3  # a text that loses its brand has them
 
 
 def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
-    """Make an edit that puts another word of the lexicon's `kind` in place of one: none of a family
-    that the text names already; of counts, numbers too.
+    """Make an edit that puts another word of the lexicon's `kind` in place of one: of the same
+    number, and none of a family that the text names already; of counts, numbers too.
     """
     words = lexicon or Lexicon()
 
     def edit(text: str, random: Random) -> str | None:
-        terms = [term for term in words.find(text) if term.kind == kind]
-        if not terms:
+        terms = words.find(text)
+        usable = exchangeable(text, terms, words, catalogue=True)
+        chosen = [term for term in usable if term.kind == kind]
+        if not chosen:
             return _other_number(text, random) if kind == "count" else None
-        term = terms[int(random.integers(len(terms)))]
-        named = {term.family for term in terms}
-        others = [
-            family for number, family in enumerate(words.families[kind]) if number not in named
-        ]
+        term = chosen[int(random.integers(len(chosen)))]
+        named = {other.family for other in terms if other.kind == kind}
+        others = [word for family, word in _agreeing(term, words).items() if family not in named]
         if not others:
             return None
-        family = others[int(random.integers(len(others)))]
-        return exchange(text, term, family[0])
+        return edited(text, term, others[int(random.integers(len(others)))])
 
     return edit
+
+
+def _agreeing(term: Found, lexicon: Lexicon) -> dict[int, str]:
+    """Return the first word of each family that can stand in the place of `term`."""
+    agreeing: dict[int, str] = {}
+    for family, words in enumerate(lexicon.families[term.kind]):
+        for word in words:
+            if form(term._replace(family=family, word=word), lexicon) == form(term, lexicon):
+                agreeing.setdefault(family, word)
+    return agreeing
 
 
 def _other_number(text: str, random: Random) -> str | None:

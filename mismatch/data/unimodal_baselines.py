@@ -5,14 +5,23 @@ model could learn the labels without comparing the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.words import word_spans
 
-__all__ = ["LEAST_ROWS", "Telltale", "blind_image_auroc", "blind_text_auroc", "telltales"]
+__all__ = [
+    "LEAST_ROWS",
+    "Telltale",
+    "blind_image_auroc",
+    "blind_pair_auroc",
+    "blind_text_auroc",
+    "telltales",
+]
 
 LEAST_ROWS = 100  # the baselines say nothing of fewer
 MAX_BASELINE_ROWS = 50_000  # more are not looked at, as they change nothing
@@ -56,6 +65,18 @@ def blind_text_auroc(
     )
 
 
+def blind_pair_auroc(
+    texts: Sequence[str], made: Sequence[str], images: Sequence[Hashable]
+) -> float | None:
+    """Return how well the texts made for rows can be told from the rows' own `texts`, as
+    `blind_text_auroc` does; None of fewer than LEAST_ROWS texts. `images`: each row's.
+    """
+    if len(texts) + len(made) < LEAST_ROWS:
+        return None
+    labels = [1] * len(texts) + [0] * len(made)
+    return blind_text_auroc([*texts, *made], labels, [*images, *images])
+
+
 def blind_image_auroc(
     features: NDArray[Any],
     labels: ArrayLike,
@@ -84,7 +105,8 @@ def telltales(texts: Sequence[str], labels: ArrayLike, *, count: int = 5) -> lis
     truth = np.asarray(labels)
     holds: dict[str, list[int]] = {}
     for text, label in zip(texts, truth, strict=True):
-        for word in set(text.lower().split()):
+        plain = text.lower()
+        for word in {plain[start:end] for start, end in word_spans(plain)}:
             uses = holds.setdefault(word, [0, 0])
             uses[int(label == 0)] += 1
     whole = float((truth == 0).mean())
@@ -160,5 +182,12 @@ def _words(texts: Sequence[str]) -> Any:
     from sklearn.feature_extraction.text import HashingVectorizer
 
     return HashingVectorizer(
-        ngram_range=(1, 2), n_features=FEATURES, alternate_sign=False, norm="l2"
+        analyzer=_words_and_pairs, n_features=FEATURES, alternate_sign=False, norm="l2"
     ).transform(texts)
+
+
+def _words_and_pairs(text: str) -> list[str]:
+    """Return the words of a text of any script as they are spelt, and each two neighbours."""
+    plain = text.lower()
+    words = [plain[start:end] for start, end in word_spans(plain)]
+    return [*words, *(f"{first} {second}" for first, second in pairwise(words))]

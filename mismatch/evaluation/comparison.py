@@ -75,15 +75,19 @@ def compare(  # noqa: PLR0913
         areas.append(
             auroc(truth[rows], first_scores[rows]) - auroc(truth[rows], second_scores[rows])
         )
-    intervals = [percentiles(np.array(values), level) for values in (accuracies, areas)]
     ranking = delong(truth, first_scores, second_scores)
+    gains = (float(gain.mean()), ranking.first - ranking.second)
+    intervals = [
+        percentiles(np.array(values), level, value=value)
+        for values, value in zip((accuracies, areas), gains, strict=True)
+    ]
     tested = mcnemar(int((right & ~also).sum()), int((~right & also).sum()))
     return Comparison(
         tested,
         ranking,
-        float(gain.mean()),
+        gains[0],
         intervals[0],
-        ranking.first - ranking.second,
+        gains[1],
         intervals[1],
     )
 

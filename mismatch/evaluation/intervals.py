@@ -29,8 +29,8 @@ def metric_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Map the figures of `binary_metrics` → their percentile intervals over resampled rows, or
-    `groups` (N,) of rows, such as those of one image.
+    """Map the figures of `binary_metrics` → their intervals over resampled rows, or over `groups`
+    (N,) of rows, such as those of one image.
 
     `threshold`: one, or (N,), each row's own. An interval is nan where fewer than half of the
     resamples have the figure.
@@ -47,16 +47,7 @@ def metric_intervals(
         name: np.array([resample[name] for resample in drawn], np.float64) for name in drawn[0]
     }
     whole = resampled.figures(np.arange(len(truth)))
-    figures["ece"] = _without_bias(figures["ece"], whole["ece"])
-    return {name: percentiles(resamples, level) for name, resamples in figures.items()}
-
-
-def _without_bias(resampled: NDArray[np.float64], value: float) -> NDArray[np.float64]:
-    """Map (B,) calibration errors of resamples → less the mean excess over that of all rows. A
-    resample adds chance to what is off in each bin, so that its error is larger.
-    """
-    moved: NDArray[np.float64] = np.maximum(resampled - (resampled.mean() - value), 0.0)
-    return moved
+    return {name: percentiles(values, level, value=whole[name]) for name, values in figures.items()}
 
 
 def wilson_interval(share: float, trials: int, deviations: float) -> Interval:
@@ -72,7 +63,8 @@ def wilson_interval(share: float, trials: int, deviations: float) -> Interval:
     middle = (share + square / (2 * trials)) / widened
     variance = share * (1 - share) / trials + square / (4 * trials**2)
     half = deviations * variance**0.5 / widened
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+    # with the share itself: where all trials went one way, rounding may leave it out
+    return Interval(max(0.0, middle - half), min(1.0, middle + half)).with_value(share)
 
 
 class _Resampled:

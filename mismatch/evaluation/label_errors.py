@@ -5,23 +5,24 @@ its nearest pairs.
 from __future__ import annotations
 
 import importlib
-import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.evaluation.intervals import wilson_interval
+from mismatch.evaluation.label_noise import NoiseShare, estimate_noise
 from mismatch.evaluation.metrics import checked
 
 __all__ = [
     "LabelErrors",
     "LabelFinding",
     "Share",
-    "estimate_share",
+    "Shares",
+    "estimate_shares",
     "find_label_errors",
     "nearest_pairs",
     "reason",
@@ -35,8 +36,6 @@ NEAREST = 10  # pairs whose labels are asked
 # errors among real photos falls off
 NEAREST_WEIGHT = 0.1
 BLOCK = 2**25  # similarities that are held at once: 128 MiB
-SUREST = 0.2  # of the rows, by whose labels a share is estimated
-NINE_IN_TEN = 1.645  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -68,28 +67,33 @@ class LabelFinding:
 class Share:
     """An estimated share of wrong labels, 0..1."""
 
-    value: float  # among the rows that the models are surest of
-    low: float  # between these it lies nine times in ten, were as many rows drawn again
+    value: float  # less what heads can't tell, kind by kind
+    low: float  # between these it lies nine times in ten
     high: float
     confident: float  # by confident learning, which counts models' own mistakes too
     rows: int
+    unknown: str = ""  # why it can't be known; empty where it can
 
     def words(self) -> str:
-        """Return `about 5.2 % of 11,250 labels look wrong (585), …`, with how far that can be
-        trusted.
-        """
-        value, low, high, confident = (
-            f"{100 * part:.1f}" for part in (self.value, self.low, self.high, self.confident)
-        )
-        estimate = (
+        """Return `about 5.2 % of 11,250 labels look wrong (585), …`, or that it can't be told."""
+        value, low, high = (f"{100 * part:.1f}" for part in (self.value, self.low, self.high))
+        if self.unknown:
+            return (
+                f"how many of {self.rows:,} labels are wrong can't be told, as {self.unknown};"
+                f" {low} to {high} % would fit"
+            )
+        return (
             f"about {value} % of {self.rows:,} labels look wrong"
             f" ({round(self.value * self.rows):,}), {low} to {high} % with a certainty of nine"
             " in ten"
         )
-        return (
-            f"{estimate}, if hard pairs are labelled as well as easy ones; confident learning says"
-            f" {confident} %, heads' own mistakes among them"
-        )
+
+
+class Shares(NamedTuple):
+    """The shares of wrong labels: of all rows that are ranked, and of each kind."""
+
+    all_rows: Share
+    by_kind: dict[str, Share]
 
 
 def find_label_errors(
@@ -114,28 +118,32 @@ def find_label_errors(
     return LabelErrors(scores, np.argsort(-scores, kind="stable"))
 
 
-def estimate_share(labels: ArrayLike, probabilities: ArrayLike) -> Share:
-    """Map (N,) labels, (N,) out-of-sample probabilities of a match → the share of labels that are
-    wrong; InputError unless both labels occur.
-
-    It is the share that contradicts the models among the fifth of the rows that they are surest of,
-    on both sides, with Wilson's interval. Their own mistakes are rare there (anchor points: Liu and
-    Tao, 2016). Next to it stands the estimate of confident learning.
+def estimate_shares(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    kinds: Sequence[str],
+    *,
+    groups: ArrayLike | None = None,
+    chosen: ArrayLike | None = None,
+    seed: int = 0,
+) -> Shares:
+    """Map (N,) labels, (N,) out-of-sample probabilities of a match, (N,) kinds → the share of
+    `chosen` labels that are wrong, (N,) of bools, and that of each kind; InputError unless both
+    labels occur. See `estimate_noise`. Next to it stands the estimate of confident learning.
     """
     truth, belief = _checked(labels, probabilities)
-    matches = int(truth.sum())
-    if not 0 < matches < len(truth):
+    if not 0 < truth.sum() < len(truth):
         raise InputError("the share of wrong labels can be estimated only where both labels occur")
-    order = np.argsort(belief, kind="stable")
-    low_side = order[: math.ceil(SUREST * (len(truth) - matches))]
-    high_side = order[-math.ceil(SUREST * matches) :]
-    sure = len(low_side) + len(high_side)
-    wrong = int(truth[low_side].sum() + (1 - truth[high_side]).sum())
+    noise = estimate_noise(truth, belief, kinds, groups=groups, chosen=chosen, seed=seed)
     joint = _cleanlab("count").estimate_joint(truth, np.stack([1 - belief, belief], axis=1))
-    low, high = wilson_interval(wrong / sure, sure, NINE_IN_TEN)
-    return Share(
-        wrong / sure, low, high, confident=float(joint[0, 1] + joint[1, 0]), rows=len(truth)
-    )
+    confident = float(joint[0, 1] + joint[1, 0])
+    by_kind = {name: _share(part, confident) for name, part in noise.by_kind.items()}
+    return Shares(_share(noise.all_rows, confident), by_kind)
+
+
+def _share(noise: NoiseShare, confident: float) -> Share:
+    low, high = noise.interval
+    return Share(noise.value, low, high, confident, noise.rows, noise.unknown)
 
 
 def nearest_pairs(

@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import InputError
 
-__all__ = ["NAMES", "CutCounts", "Objective"]
+__all__ = ["FIGURES", "NAMES", "CutCounts", "Label", "Objective", "check_prevalence"]
 
 Floats = NDArray[np.float64]
 Kind = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost", "precision", "recall"]
 Label = Literal["mismatch", "match"]
+AT = " at prevalence "
 MAX_COST = 1e12  # above which sums over rows may no longer be finite
 # objectives that need no target and no costs; f1 is that of the matches
 NAMES = ("accuracy", "f1", "balanced-accuracy", "mcc")
 WRITTEN = re.compile(
-    r"(?:(?P<plain>[a-z0-9-]+)|cost:miss=(?P<miss>[^,]+),alarm=(?P<alarm>.+)|(?P<label>\w+)"
-    r" (?P<share>precision|recall)>=(?P<target>.+))"
+    r"(?:(?P<plain>[a-z0-9-]+)|cost:miss=(?P<miss>[^,]+),alarm=(?P<alarm>\S+)|(?P<label>\w+)"
+    r" (?P<share>precision|recall)>=(?P<target>\S+))(?: at prevalence (?P<prevalence>.+))?"
 )
+
+
+def check_prevalence(prevalence: object) -> None:
+    """Raise InputError for what is no share of mismatches; None is one that nobody has given."""
+    if prevalence is None:
+        return
+    is_number = isinstance(prevalence, (int, float)) and not isinstance(prevalence, bool)
+    if not is_number or not 0 < float(cast(float, prevalence)) < 1:
+        raise InputError(
+            f"`prevalence` is {prevalence!r}; the share of mismatches in use is needed, above 0 and"
+            " below 1: 0.03 for three in a hundred",
+            option="prevalence",
+        )
 
 
 @dataclass(frozen=True)
 class CutCounts:
     """At each of K cuts: how many matches and mismatches lie at or above it, and below it. (K,)
-    each.
+    each; no whole numbers where rows are weighed.
     """
 
     true_match: Floats
@@ -58,6 +73,24 @@ class CutCounts:
         """Return the harmonic mean of precision and recall."""
         right = self.true_match if label == "match" else self.true_mismatch
         return _share(2 * right, 2 * right + self.false_match + self.false_mismatch)
+
+    def at_prevalence(self, prevalence: float | None) -> CutCounts:
+        """Return the counts of as many rows, of which this share are mismatches; None: as they
+        are.
+        """
+        if prevalence is None:
+            return self
+        matches = self.true_match + self.false_mismatch
+        mismatches = self.true_mismatch + self.false_match
+        rows = matches + mismatches
+        match_weight = _share(rows * (1 - prevalence), matches)
+        mismatch_weight = _share(rows * prevalence, mismatches)
+        return CutCounts(
+            self.true_match * match_weight,
+            self.false_match * mismatch_weight,
+            self.false_mismatch * match_weight,
+            self.true_mismatch * mismatch_weight,
+        )
 
     @property
     def rows(self) -> Floats:
@@ -94,6 +127,19 @@ def _share(part: Floats, whole: Floats) -> Floats:
     return share
 
 
+# what is said of a threshold → from its counts
+FIGURES: dict[str, Callable[[CutCounts], Floats]] = {
+    "accuracy": lambda counts: counts.accuracy,
+    "mismatch_precision": lambda counts: counts.precision("mismatch"),
+    "mismatch_recall": lambda counts: counts.recall("mismatch"),
+    "mismatch_f1": lambda counts: counts.f1("mismatch"),
+    "match_precision": lambda counts: counts.precision("match"),
+    "match_recall": lambda counts: counts.recall("match"),
+    "match_f1": lambda counts: counts.f1("match"),
+    "alarm_rate": lambda counts: counts.alarms,
+}
+
+
 @dataclass(frozen=True)
 class Objective:
     """`precision` and `recall` keep `target` for `of`, and make the other one of the two as large
@@ -105,8 +151,11 @@ class Objective:
     cost_false_alarm: float = 1.0  # of a match that is called a mismatch
     target: float = 0.0  # 0..1
     of: Label = "mismatch"
+    # share of mismatches where the threshold is used, 0..1; None: as among the rows
+    prevalence: float | None = None
 
     def __post_init__(self) -> None:
+        check_prevalence(self.prevalence)
         if self.kind not in get_args(Kind):
             raise InputError(
                 f"objective {self.kind!r} is unknown; one of {', '.join(get_args(Kind))} is needed"
@@ -132,12 +181,15 @@ class Objective:
         match = WRITTEN.fullmatch(written)
         parsed: dict[str, Any] = {} if match is None else match.groupdict()
         try:
+            share = parsed.get("prevalence")
+            more: dict[str, Any] = {} if share is None else {"prevalence": float(share)}
             if parsed.get("share"):
-                return cls(parsed["share"], target=float(parsed["target"]), of=parsed["label"])
+                target = float(parsed["target"])
+                return cls(parsed["share"], target=target, of=parsed["label"], **more)
             if parsed.get("miss"):
-                return cls("cost", float(parsed["miss"]), float(parsed["alarm"]))
+                return cls("cost", float(parsed["miss"]), float(parsed["alarm"]), **more)
             if parsed.get("plain") in NAMES:
-                return cls(parsed["plain"])
+                return cls(parsed["plain"], **more)
         except ValueError:
             pass
         raise InputError(
@@ -146,16 +198,22 @@ class Objective:
         )
 
     def __str__(self) -> str:
+        written: str = self.kind
         if self.kind == "cost":
-            return f"cost:miss={self.cost_miss:g},alarm={self.cost_false_alarm:g}"
-        return (
-            f"{self.of} {self.kind}>={self.target:g}"
-            if self.kind in ("precision", "recall")
-            else self.kind
-        )
+            written = f"cost:miss={self.cost_miss:g},alarm={self.cost_false_alarm:g}"
+        elif self.kind in ("precision", "recall"):
+            written = f"{self.of} {self.kind}>={self.target:g}"
+        # only where it is given: versions before 0.2 read what they know
+        return written if self.prevalence is None else f"{written}{AT}{self.prevalence:g}"
 
     def describe(self) -> str:
         """Return it for people: `best accuracy`."""
+        words = self._aim()
+        if self.prevalence is None:
+            return words
+        return f"{words}, where {100 * self.prevalence:g} % of the pairs are mismatches"
+
+    def _aim(self) -> str:
         if self.kind == "cost":
             return (
                 f"least cost, a missed mismatch at {self.cost_miss:g} and a false alarm at"
@@ -167,8 +225,9 @@ class Objective:
         names = {"f1": "F1 of the matches", "mcc": "Matthews correlation"}
         return f"best {names.get(self.kind, self.kind)}"
 
-    def worth(self, counts: CutCounts) -> Floats:
+    def worth(self, row_counts: CutCounts) -> Floats:
         """Return (K,): the more the better; -inf where a target is not reached."""
+        counts = row_counts.at_prevalence(self.prevalence)
         if self.kind == "cost":
             return -(
                 self.cost_miss * counts.false_match + self.cost_false_alarm * counts.false_mismatch

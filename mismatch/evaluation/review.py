@@ -31,10 +31,16 @@ class Coverage(NamedTuple):
 
 
 def choose_band(
-    labels: ArrayLike, scores: ArrayLike, max_risk: float, threshold: float
+    labels: ArrayLike,
+    scores: ArrayLike,
+    max_risk: float,
+    threshold: float,
+    *,
+    prevalence: float | None = None,
 ) -> ReviewBand:
     """Choose the narrowest band around the threshold. Of the rows below it at most `max_risk`,
-    0..0.5, are matches, and of those from its end on at most as many mismatches.
+    0..0.5, are matches, and of those from its end on at most as many mismatches; of rows weighed so
+    that `prevalence` of them are mismatches.
 
     Empty, low = high, where the threshold alone is as good. InputError for a risk that no side
     reaches, so that everything would be reviewed.
@@ -46,7 +52,7 @@ def choose_band(
         )
     cuts = Cuts(labels, scores)
     edges = _edges(cuts, threshold)  # (E,)
-    counts = cuts.counts(edges)
+    counts = cuts.counts(edges).at_prevalence(prevalence)
     low = edges[np.flatnonzero(_keeps_below(counts, max_risk) & (edges <= threshold))[-1]]
     high = edges[np.flatnonzero(_keeps_above(counts, max_risk) & (edges >= threshold))[0]]
     if low <= cuts.distinct[0] and high > cuts.distinct[-1]:
@@ -84,6 +90,7 @@ def coverage(  # noqa: PLR0913
     band: ReviewBand,
     threshold: ArrayLike,
     *,
+    prevalence: float | None = None,
     groups: ArrayLike | None = None,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
@@ -98,18 +105,27 @@ def coverage(  # noqa: PLR0913
     truth, values = checked(labels, scores)
     sure = (values < band.low) | (values >= band.high)
     wrong = sure & ((values >= np.asarray(threshold)) != (truth == 1))
+    outcome = 3 * truth + sure + wrong  # (N,) 0, 1, 2 of mismatches, 3, 4, 5 of matches
     parts = [
-        _shares(sure[rows], wrong[rows])
+        _shares(np.bincount(outcome[rows], minlength=6), prevalence)
         for rows in resamples_of(len(truth), resamples=resamples, seed=seed, groups=groups)
     ]
     drawn = np.array(parts)  # (B, 2)
-    automatic, risk = _shares(sure, wrong)
-    return Coverage(
-        automatic, risk, percentiles(drawn[:, 0], level), percentiles(drawn[:, 1], level)
-    )
+    automatic, risk = _shares(np.bincount(outcome, minlength=6), prevalence)
+    intervals = [
+        percentiles(drawn[:, column], level, value=value)
+        for column, value in enumerate((automatic, risk))
+    ]
+    return Coverage(automatic, risk, *intervals)
 
 
-def _shares(sure: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the share of rows that are sure, and that of errors among them."""
-    risk = float(wrong.sum() / sure.sum()) if sure.any() else float("nan")
-    return float(sure.mean()), risk
+def _shares(outcomes: NDArray[np.int64], prevalence: float | None) -> tuple[float, float]:
+    """Map (6,) counts: mismatches in the band, decided rightly and wrongly, then so the matches →
+    the share of rows that are decided, and that of errors among them.
+    """
+    counts = outcomes.reshape(2, 3).astype(np.float64)
+    if prevalence is not None and counts.any(axis=1).all():
+        counts *= np.array([[prevalence], [1 - prevalence]]) / counts.sum(axis=1, keepdims=True)
+    in_band, right, wrong = counts.sum(axis=0).tolist()
+    decided = right + wrong
+    return decided / (in_band + decided), wrong / decided if decided else float("nan")

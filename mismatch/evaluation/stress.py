@@ -305,13 +305,14 @@ def _summary(
         {group for group, was_match in zip(groups, decided.tolist(), strict=True) if was_match}
     )
     share = _share(right, decided)
+    change_of_all = float((after - before).mean())
     return {
         **facts,
         "decided": int(decided.sum()),
         "right": share,
         "right_interval": list(wilson_interval(share, images, Z)),
-        "mean_change": float((after - before).mean()),
-        "mean_change_interval": list(percentiles(np.array(moved))),
+        "mean_change": change_of_all,
+        "mean_change_interval": list(percentiles(np.array(moved), value=change_of_all)),
     }
 
 

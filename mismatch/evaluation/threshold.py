@@ -4,7 +4,8 @@ on other rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from math import ceil, exp, lgamma, log, log1p
 from typing import Any
@@ -15,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from mismatch.errors import InputError
 from mismatch.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, percentiles, resamples_of
 from mismatch.evaluation.metrics import checked
-from mismatch.evaluation.objectives import NAMES, CutCounts, Objective
+from mismatch.evaluation.objectives import FIGURES, NAMES, CutCounts, Objective
+from mismatch.evaluation.prevalence import independent, with_rare_alarms
 from mismatch.specs import Threshold
 
 __all__ = [
@@ -34,18 +36,6 @@ __all__ = [
 Floats = NDArray[np.float64]
 OBJECTIVES = NAMES
 MISSED = "missed mismatches<="  # begins the objective of `limit_missed`
-FIGURES: dict[
-    str, Callable[[CutCounts], Floats]
-] = {  # what is said of a threshold → from its counts
-    "accuracy": lambda counts: counts.accuracy,
-    "mismatch_precision": lambda counts: counts.precision("mismatch"),
-    "mismatch_recall": lambda counts: counts.recall("mismatch"),
-    "mismatch_f1": lambda counts: counts.f1("mismatch"),
-    "match_precision": lambda counts: counts.precision("match"),
-    "match_recall": lambda counts: counts.recall("match"),
-    "match_f1": lambda counts: counts.f1("match"),
-    "alarm_rate": lambda counts: counts.alarms,
-}
 
 
 class Cuts:
@@ -123,7 +113,7 @@ def choose_threshold(
     cuts = Cuts(labels, scores)
     value = cuts.choose(wanted)
     if np.isnan(value):
-        counts = cuts.counts(cuts.distinct)
+        counts = cuts.counts(cuts.distinct).at_prevalence(wanted.prevalence)
         best = float(
             np.nanmax(
                 (counts.precision if wanted.kind == "precision" else counts.recall)(wanted.of)
@@ -131,9 +121,15 @@ def choose_threshold(
         )
         raise InputError(
             f"no threshold reaches {wanted.describe().partition(',')[0]} on these"
-            f" {len(cuts.truth):,} rows; the best is {best:.3f}"
+            f" {len(cuts.truth):,} rows{_weighed(wanted.prevalence)}; the best is {best:.3f}"
         )
     return Threshold(value, str(wanted), len(cuts.truth), now())
+
+
+def _weighed(prevalence: float | None) -> str:
+    if prevalence is None:
+        return ""
+    return f", weighed so that {100 * prevalence:g} % are mismatches"
 
 
 def now() -> str:
@@ -153,13 +149,15 @@ def expected_figures(  # noqa: PLR0913
     objective: Objective | None,
     *,
     threshold: float | None = None,
+    prevalence: float | None = None,
     groups: ArrayLike | None = None,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """Return of each of FIGURES where it will lie, with this `level`, on as many other rows of the
-    same kind.
+    same kind, weighed so that `prevalence` of them are mismatches. An interval holds the figure of
+    these rows too.
 
     In each resample a threshold is chosen again by the `objective`, or is the given `threshold`,
     and used on a second, independent resample. How far the figure on the second is from that on the
@@ -172,7 +170,7 @@ def expected_figures(  # noqa: PLR0913
     if here is None or np.isnan(here):
         nowhere = Interval(float("nan"), float("nan"))
         return dict.fromkeys(FIGURES, nowhere)
-    seen = cuts.counts([here])
+    seen = cuts.counts([here]).at_prevalence(prevalence)
     shifts: dict[str, list[float]] = {name: [] for name in FIGURES}
     drawn = resamples_of(len(cuts.truth), resamples=2 * resamples, seed=seed, groups=groups)
     for chosen_on, used_on in zip(drawn, drawn, strict=True):
@@ -182,25 +180,35 @@ def expected_figures(  # noqa: PLR0913
         value = here if objective is None else cuts.choose(objective, chosen_on)
         if np.isnan(value):
             continue
-        first = cuts.counts([value], chosen_on)
-        second = cuts.counts([value], used_on)
+        first = cuts.counts([value], chosen_on).at_prevalence(prevalence)
+        second = cuts.counts([value], used_on).at_prevalence(prevalence)
         for name, figure in FIGURES.items():
             shifts[name].append(float(figure(second)[0] - figure(first)[0]))
-    return {
+    intervals = {
         name: _moved(float(FIGURES[name](seen)[0]), percentiles(np.array(values), level))
         for name, values in shifts.items()
     }
+    if prevalence is None:
+        return intervals
+    trials = independent(cuts.truth, groups)
+    return with_rare_alarms(intervals, cuts.counts([here]), prevalence, trials, level)
 
 
 def _moved(figure: float, by: Interval) -> Interval:
-    return Interval(float(np.clip(figure + by.low, 0, 1)), float(np.clip(figure + by.high, 0, 1)))
+    moved = Interval(*(float(np.clip(figure + end, 0, 1)) for end in by))
+    return moved.with_value(figure)
 
 
 def threshold_table(
-    labels: ArrayLike, scores: ArrayLike, thresholds: Sequence[float] | None = None
+    labels: ArrayLike,
+    scores: ArrayLike,
+    thresholds: Sequence[float] | None = None,
+    *,
+    prevalence: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a line for each threshold, with FIGURES. The default is a grid from the lowest to the
-    highest score in steps of a round number, about twenty.
+    """Return a line for each threshold, with FIGURES, of rows weighed so that `prevalence` of them
+    are mismatches. The default is a grid from the lowest to the highest score in steps of a round
+    number, about twenty.
     """
     cuts = Cuts(labels, scores)
     wanted = (
@@ -208,7 +216,7 @@ def threshold_table(
         if thresholds is None
         else list(thresholds)
     )
-    counts = cuts.counts(wanted)
+    counts = cuts.counts(wanted).at_prevalence(prevalence)
     columns = {name: figure(counts) for name, figure in FIGURES.items()}
     return [
         {"threshold": value, **{name: float(column[i]) for name, column in columns.items()}}
@@ -261,9 +269,11 @@ def limit_missed(
     )
 
 
-def choose_again(stored: Threshold, labels: ArrayLike, scores: ArrayLike) -> Threshold:
+def choose_again(
+    stored: Threshold, labels: ArrayLike, scores: ArrayLike, *, prevalence: float | None = None
+) -> Threshold:
     """Choose a threshold for other scores, by what the stored one was chosen for. InputError as for
-    the first choice, and for one that was given by hand.
+    the first choice, and for one that was given by hand. `prevalence`: another one than then.
     """
     if stored.objective.startswith(MISSED):
         try:
@@ -271,7 +281,10 @@ def choose_again(stored: Threshold, labels: ArrayLike, scores: ArrayLike) -> Thr
         except ValueError:
             raise InputError(f"its objective {stored.objective!r} can't be read") from None
         return limit_missed(labels, scores, share, confidence)
-    return choose_threshold(labels, scores, stored.objective)
+    objective = Objective.parse(stored.objective)
+    if prevalence is not None:
+        objective = replace(objective, prevalence=prevalence)
+    return choose_threshold(labels, scores, objective)
 
 
 def describe_objective(objective: str) -> str:

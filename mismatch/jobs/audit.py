@@ -33,6 +33,7 @@ from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
 from mismatch.jobs.results import Result
 from mismatch.jobs.row_tables import check_table, rejected_header, rejected_values, row_table
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
+from mismatch.jobs.value_checks import check_paths, checked
 from mismatch.reports.audit import TITLE, audit_fragment, write_audit_page
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.predictor import Predictor
@@ -117,6 +118,7 @@ class AuditReport(Audit, Result):
         return audit_fragment(self)
 
 
+@checked
 def audit(
     *rows: RowsLike,
     report: str | Path | Sequence[str | Path] = (),
@@ -148,7 +150,7 @@ def audit(
     """
     settings = RowSettings.of(options)
     _check(rows, max_problems)
-    reports = [Path(report)] if isinstance(report, (str, Path)) else [Path(path) for path in report]
+    reports = check_paths("report", report)
     target = None if fix is None else Path(fix)
     complete = all(find_spec(name) for name in AUDIT)
     with ExitStack() as stack:

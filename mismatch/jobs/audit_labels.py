@@ -17,14 +17,16 @@ from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.evaluation.label_errors import (
     LabelFinding,
-    estimate_share,
+    estimate_shares,
     find_label_errors,
     nearest_pairs,
     reason,
     require_cleanlab,
 )
 from mismatch.evaluation.metrics import auroc
+from mismatch.evaluation.useful_threshold import reversed_labels
 from mismatch.io.outputs import check_outputs
+from mismatch.jobs.audited_rows import RowChoice
 from mismatch.jobs.kept_pictures import kept_picture, temporary_folder
 from mismatch.jobs.label_audit import MAX_PICTURES, PAGE, LabelAudit
 from mismatch.jobs.locking import lock_file
@@ -37,6 +39,7 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.row_tables import check_table, row_table
 from mismatch.jobs.table_kinds import extended_table
+from mismatch.jobs.value_checks import checked
 from mismatch.progress import progress
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["audit_labels"]
 
 ADDED = ("rank", "label_error_score", "out_of_sample_probability", "reason", "status")
+BLOCK = 4096  # rows whose own score is taken at once
 MIN_ROWS = 50  # below it heads learn nothing that could be held against a label
 
 
@@ -90,14 +94,16 @@ class _Outputs:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How much is trained, and where embeddings are kept."""
+    """How much is trained, where embeddings are kept, and which rows are ranked."""
 
     folds: int
     repeats: int
     seed: int
     cache: str | Path | None
+    choice: RowChoice
 
 
+@checked
 def audit_labels(
     model: str | Path,
     rows: RowsLike,
@@ -105,6 +111,9 @@ def audit_labels(
     *,
     report: str | Path | None = None,
     top: int | None = None,
+    only: str | None = None,
+    exclude_kind: Sequence[str] = (),
+    kind_column: str | None = None,
     safe_csv: bool = False,
     folds: int = 5,
     repeats: int = 2,
@@ -122,7 +131,10 @@ def audit_labels(
 
     `output`: table of the rows with rank, label_error_score, out_of_sample_probability, reason and
     status: .csv, .tsv, .jsonl, .parquet. `report`: HTML page with pictures of the first 100 rows.
-    `top`: only so many rows in both. `safe_csv`: no cell is a formula. `folds`: parts of the
+    `top`: only so many rows in both. `only`: rank rows with this value alone, as "label=1";
+    `exclude_kind`: leave out rows of these kinds; heads are trained on all rows. `kind_column`:
+    names the kinds, whose shares of wrong labels are estimated apart; by default `kind`, where
+    there is one. `safe_csv`: no cell is a formula. `folds`: parts of the
     images. `repeats`: times that this is done, with other folds. `seed`: seed of the folds and the
     heads. `cache`: folder of embeddings, by default the user's cache folder.
 
@@ -143,12 +155,13 @@ def audit_labels(
     with ExitStack() as stack:
         source = stack.enter_context(open_rows(rows, settings))
         outputs.check(source)
+        choice = RowChoice(only, exclude_kind, kind_column).check(source)
         for path in (outputs.output, outputs.report):
             if path is not None:
                 stack.enter_context(lock_file(path))
         require_cleanlab()  # a missing extra is refused before minutes are spent
         labelled = _labelled_rows(source)
-        plan = _Plan(folds, repeats, seed, cache)
+        plan = _Plan(folds, repeats, seed, cache, choice)
         audit = _audited(str(model), source, labelled, plan, settings)
         temporary = temporary_folder(rows, source)
         if temporary is not None:
@@ -181,24 +194,41 @@ def _audited(
     model: str, source: RowSource, rows: list[Row], plan: _Plan, settings: ModelSettings
 ) -> LabelAudit:
     """Embed the rows, train heads without each fold, and rank the rows by what they say."""
+    choice = plan.choice
+    choice.check_rows(rows, source)  # a wrong choice is refused before minutes are spent
     embedder, embedded = _embedded(model, source, rows, plan, settings)
     fitted = _fitted(embedder, embedded, plan)
-    labels = embedded.pairs.labels.astype(int)
+    scored = [rows[i] for i in embedded.rows]
+    chosen = choice.mask(scored, source)
+    pairs = embedded.pairs
+    labels = pairs.labels.astype(int)
+    shares = estimate_shares(
+        labels,
+        fitted.probabilities,
+        choice.kinds(scored),
+        groups=pairs.image_of,
+        chosen=chosen,
+        seed=plan.seed,
+    )
     engine = embedder.engine
     nearest = nearest_pairs(
         embedded.images[:, : engine.image_dim],
         embedded.texts[:, : engine.text_dim],
-        embedded.pairs.image_of,
-        embedded.pairs.text_of,
+        pairs.image_of,
+        pairs.text_of,
     )
-    scored = [rows[i] for i in embedded.rows]
-    findings = _ranked(scored, labels, fitted.probabilities, labels[nearest])
-    findings += [_failed(rows[i], why) for i, why in sorted(embedded.problems.items())]
+    findings = _ranked(
+        scored, labels, fitted.probabilities, labels[nearest], np.flatnonzero(chosen)
+    )
+    is_ranked = choice.mask(rows, source)
+    findings += [
+        _failed(rows[i], why) for i, why in sorted(embedded.problems.items()) if is_ranked[i]
+    ]
     return LabelAudit(
         csv=source.name,
         image_base_path=source.base,
         findings=findings,
-        share=estimate_share(labels, fitted.probabilities),
+        share=shares.all_rows,
         auroc=auroc(labels, fitted.probabilities),
         folds=plan.folds,
         repeats=plan.repeats,
@@ -206,7 +236,28 @@ def _audited(
         unscorable=len(embedded.problems),
         model_note=embedder.note,
         written=0,
+        kinds=shares.by_kind,
+        rows=len(scored),
+        reversed_note=_reversed(embedder, embedded),
     )
+
+
+def _reversed(embedder: Embedder, embedded: EmbeddedRows) -> str:
+    """Return a sentence where the model's own score goes against the labels. Heads that are trained
+    on reversed labels don't see it.
+    """
+    if embedder.own_score is None:
+        return ""
+    pairs = embedded.pairs
+    scores = np.concatenate(
+        [
+            embedder.own_score(
+                embedded.images[pairs.image_of[rows]], embedded.texts[pairs.text_of[rows]]
+            )
+            for rows in np.array_split(np.arange(len(pairs)), 1 + len(pairs) // BLOCK)
+        ]
+    )
+    return reversed_labels(pairs.labels.astype(int), scores)
 
 
 def _embedded(
@@ -251,18 +302,20 @@ def _ranked(
     labels: NDArray[np.int64],
     probabilities: NDArray[np.float64],
     nearest: NDArray[np.int64],
+    chosen: NDArray[np.int64],
 ) -> list[LabelFinding]:
-    """Return (N,) rows with labels and probabilities in order; `nearest`: (N, K) labels of their
-    nearest pairs.
+    """Return the `chosen` of (N,) rows with labels and probabilities in order; `nearest`: (N, K)
+    labels of their nearest pairs, among all rows.
     """
-    shares = nearest.mean(1) if nearest.shape[1] else None
-    errors = find_label_errors(labels, probabilities, shares)
+    shares = nearest.mean(1)[chosen] if nearest.shape[1] else None
+    errors = find_label_errors(labels[chosen], probabilities[chosen], shares)
     findings = []
-    for rank, i in enumerate(errors.order.tolist(), start=1):
+    for rank, place in enumerate(errors.order.tolist(), start=1):
+        i = int(chosen[place])
         probability = float(probabilities[i])
         why = reason(int(labels[i]), probability, nearest[i])
         finding = _finding(rows[i], why, "ok")
-        score = float(errors.scores[i])
+        score = float(errors.scores[place])
         findings.append(replace(finding, rank=rank, score=score, probability=probability))
     return findings
 

@@ -19,6 +19,12 @@ from mismatch.io.outputs import check_outputs, json_report
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
 from mismatch.jobs.results import Result
+from mismatch.jobs.value_checks import (
+    check_numbers,
+    check_paths,
+    check_whole_number,
+    checked,
+)
 from mismatch.progress import progress
 from mismatch.reports.benchmark_lines import benchmark_lines
 from mismatch.runtime.predictor import load
@@ -49,6 +55,7 @@ class BenchmarkResult(Result):
         return benchmark_lines(self)
 
 
+@checked
 def benchmark(
     models: str | Path | Sequence[str | Path],
     rows: RowsLike | None = None,
@@ -74,8 +81,10 @@ def benchmark(
     written.
     """
     settings = RowSettings.of(options)
+    check_paths("models", models)
     names = [models] if isinstance(models, (str, Path)) else list(models)
     _check(names, rows, batch_sizes, repeats, settings)
+    check_whole_number("max_rows", max_rows, 1)
     target = None if json_file is None else Path(json_file)
     with ExitStack() as stack:
         source = None if rows is None else stack.enter_context(open_rows(rows, settings))
@@ -111,14 +120,12 @@ def _check(
         raise InputError("`models` is empty; give one or more")
     if settings.image_base_path and rows is None:
         raise InputError("`image_base_path` goes with `rows`")
-    wrong = [size for size in batch_sizes if not 1 <= size <= LARGEST_BATCH]
-    if wrong or not batch_sizes:
-        raise InputError(
-            f"`batch_sizes` is {list(batch_sizes)}; whole numbers from 1 to {LARGEST_BATCH} are"
-            " needed"
-        )
-    if repeats < 1:
-        raise InputError(f"`repeats` is {repeats}; 1 or more is needed")
+    check_numbers("batch_sizes", batch_sizes, 1, LARGEST_BATCH)
+    if not len(batch_sizes):
+        raise InputError("`batch_sizes` is empty; give one or more")
+    for size in batch_sizes:
+        check_whole_number("batch_sizes", size, 1, LARGEST_BATCH)
+    check_whole_number("repeats", repeats, 1)
 
 
 def _check_target(target: Path, source: RowSource | None) -> None:

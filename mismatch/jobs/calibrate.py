@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,27 @@ from mismatch.evaluation.bootstrap import percentiles, resamples_of
 from mismatch.evaluation.calibration import FOLDS, fit_calibration
 from mismatch.evaluation.folds import grouped_folds
 from mismatch.evaluation.metrics import auroc, brier_score, expected_calibration_error, log_loss
-from mismatch.evaluation.objectives import Objective
+from mismatch.evaluation.objectives import Objective, check_prevalence
 from mismatch.evaluation.threshold import (
     choose_again,
     choose_threshold,
     expected_figures,
     threshold_table,
 )
+from mismatch.evaluation.useful_threshold import (
+    choose_by_default,
+    decides_nothing,
+    reversed_labels,
+)
 from mismatch.io.atomic import atomic_directory
 from mismatch.io.outputs import refuse_model_folder
-from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
+from mismatch.jobs.calibration_result import CalibrationResult, Figure, Point
+from mismatch.jobs.labelled_rows import (
+    Labelled,
+    check_labels,
+    refuse_to_store,
+    score_labelled,
+)
 from mismatch.jobs.locking import lock_folder, lock_score
 from mismatch.jobs.options import (
     ModelRowOptions,
@@ -36,10 +48,8 @@ from mismatch.jobs.options import (
     open_predictor,
     open_rows,
 )
-from mismatch.jobs.results import Result
 from mismatch.jobs.score_update import ScoreUpdate, dropped_parts, show_in_card
-from mismatch.jobs.value_checks import check_level, check_whole_number
-from mismatch.reports.calibration_lines import calibration_lines
+from mismatch.jobs.value_checks import check_level, check_whole_number, checked
 from mismatch.reports.model_card import ChosenOn, write_checkpoint_card
 from mismatch.runtime.model_copy import copy_model
 from mismatch.runtime.predictor import Predictor
@@ -49,73 +59,13 @@ from mismatch.specs import Calibration, ScoreSpec, Threshold
 
 __all__ = ["CalibrationResult", "Figure", "Point", "calibrate"]
 
+logger = logging.getLogger(__name__)
+
 POINTS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles of the logits at which the probability is shown
 RESAMPLES = 200  # fits to resampled rows
 QUALITY = {"log_loss": log_loss, "brier": brier_score, "ece": expected_calibration_error}
 Kind = Literal["auto", "temperature", "platt", "piecewise"]
 ObjectiveName = Literal["accuracy", "f1", "balanced-accuracy", "mcc"]
-
-
-class Figure(NamedTuple):
-    """A figure, and how far other rows could move it."""
-
-    value: float
-    interval: tuple[float, float]  # low and high, at the `level` that was asked for
-
-
-@dataclass(frozen=True)
-class Point:
-    """The probability at one logit, and where it would lie had other rows been labelled."""
-
-    logit: float  # a raw backbone's is its cosine
-    probability: float  # a match's, 0..1
-    interval: tuple[float, float]  # the probability's low and high
-
-
-@dataclass(frozen=True)
-class CalibrationResult(Result):
-    """A calibration with its threshold, and how good both are.
-
-    `model`: folder or name, as given.
-    `rows`: labelled ones that could be scored.
-    `matches`: those of `rows` with label 1.
-    `auroc`: 0..1; a calibration doesn't change it.
-    `calibration`: slope, intercept and knots, as they are stored.
-    `threshold`: the new threshold, on the calibrated probability 0..1.
-    `before`: log_loss, brier and ece as the model was; nan for raw cosines.
-    `after`: the same figures of the calibrated model, on rows that the fit has not seen.
-    `figures`: accuracy, precision, recall and F1, 0..1, to expect of new rows.
-    `points`: the probability, 0..1, and its interval at some logits.
-    `level`: level of the intervals, 0.5..0.999.
-    `dropped`: what the model had and loses: thresholds by slice, a review band; in words.
-    """
-
-    model: str
-    rows: int
-    matches: int
-    auroc: float
-    calibration: Calibration
-    threshold: Threshold
-    before: dict[str, float]
-    after: dict[str, float]
-    figures: dict[str, Figure]
-    points: list[Point]
-    level: float
-    dropped: tuple[str, ...] = ()
-
-    def summary(self) -> list[str]:
-        """Return it for people, a line each."""
-        return calibration_lines(self)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return it with plain JSON types only, under the names of its fields."""
-        figures = {
-            name: {"value": figure.value, "interval": list(figure.interval)}
-            for name, figure in self.figures.items()
-        }
-        facts = super().to_dict() | {"figures": figures}
-        del facts["level"]  # the caller gave it
-        return facts
 
 
 @dataclass(frozen=True)
@@ -124,10 +74,12 @@ class _Fit:
 
     kind: Kind
     objective: ObjectiveName | None
+    prevalence: float | None
     level: float
     seed: int
 
 
+@checked
 def calibrate(
     model: str | Path | Predictor,
     rows: RowsLike,
@@ -135,6 +87,7 @@ def calibrate(
     output: str | Path | None = None,
     kind: Kind = "auto",
     objective: ObjectiveName | None = None,
+    prevalence: float | None = None,
     min_rows: int = 50,
     level: float = 0.95,
     seed: int = 0,
@@ -148,9 +101,10 @@ def calibrate(
     `rows`: labelled ones that the model was not trained on, 50 to 500 of them. `output`: folder for
     the calibrated model; by default `model` itself. `kind`: "auto" takes the best by
     cross-validated log-loss. `objective`: what the threshold is best for; by default as the stored
-    one, else accuracy. `min_rows`: fewer are refused. `level`: level of the intervals, 0.5..0.999.
-    `seed`: seed of folds and resamples. `dry_run`: store nothing. `before_storing` is called with
-    the result when all else is done.
+    one, else accuracy. `prevalence`: share of mismatches where the model is used, 0..1, as 0.03;
+    the rows are weighed so, for the threshold and its figures. `min_rows`: fewer are refused.
+    `level`: level of the intervals, 0.5..0.999. `seed`: seed of folds and resamples. `dry_run`:
+    store nothing. `before_storing` is called with the result when all else is done.
 
     Raises InputError for rows that can't be used, CheckpointError where nothing can be stored, as
     in a folder that holds another model by now than a `Predictor` that was loaded from it.
@@ -159,7 +113,7 @@ def calibrate(
     check_level(level)
     check_whole_number("seed", seed, 0)
     check_whole_number("min_rows", min_rows, 1)
-    fit = _Fit(kind, objective, level, seed)
+    check_prevalence(prevalence)
     target = None if output is None else Path(output)
     with ExitStack() as stack:
         source = stack.enter_context(open_rows(rows, settings))
@@ -170,8 +124,14 @@ def calibrate(
         predictor = open_predictor(model, settings)
         update = ScoreUpdate(predictor, None if dry_run else _folder(name, target), rescaled=True)
         labelled = score_labelled(predictor, source, min_rows=min_rows)
+        reversed_sentence = reversed_labels(labelled.labels, labelled.logits)
+        refuse_to_store(reversed_sentence, dry_run=dry_run)
         before = update.before
+        if prevalence is None and objective is None:
+            prevalence = _stored_prevalence(before)
+        fit = _Fit(kind, objective, prevalence, level, seed)
         after = _fitted(labelled, before, fit)
+        refuse_to_store(_useless(labelled, after), dry_run=dry_run)
         result = _result(name, labelled, before, after, fit)
         if before_storing is not None:
             before_storing(result)
@@ -213,16 +173,42 @@ def _fitted(rows: Labelled, before: ScoreSpec, fit: _Fit) -> ScoreSpec:
         review=None,
         slices=None,
     )
+    return after.with_threshold(_chosen(rows, before, after, fit))
+
+
+def _chosen(rows: Labelled, before: ScoreSpec, after: ScoreSpec, fit: _Fit) -> Threshold:
+    """Return the threshold: what is asked for, else as the stored one, else the default."""
     scores = scores_from_logits(rows.logits, after)
-    if fit.objective is not None or before.threshold is None:
-        chosen = choose_threshold(rows.labels, scores, fit.objective or "accuracy")
-        return after.with_threshold(chosen)
+    if fit.objective is not None:
+        objective = Objective(fit.objective, prevalence=fit.prevalence)
+        return choose_threshold(rows.labels, scores, objective)
+    stored = before.threshold
+    aim = None if stored is None else _objective(stored)
+    if stored is None or (aim is not None and aim.kind == "accuracy"):
+        threshold, note = choose_by_default(rows.labels, scores, fit.prevalence)
+        if note:
+            logger.warning(note)
+        return threshold
     try:
-        return after.with_threshold(choose_again(before.threshold, rows.labels, scores))
+        return choose_again(stored, rows.labels, scores, prevalence=fit.prevalence)
     except InputError as error:
         raise InputError(
             f"the stored threshold can't be chosen again ({error}); pass `objective`"
         ) from error
+
+
+def _stored_prevalence(before: ScoreSpec) -> float | None:
+    """Return the share of mismatches that the stored threshold was chosen for."""
+    aim = None if before.threshold is None else _objective(before.threshold)
+    return None if aim is None else aim.prevalence
+
+
+def _useless(rows: Labelled, after: ScoreSpec) -> str:
+    """Return a sentence on a threshold that decides nothing; empty where it does."""
+    if after.threshold is None:
+        return ""
+    scores = scores_from_logits(rows.logits, after)
+    return decides_nothing(after.threshold, rows.labels, scores)
 
 
 def _folder(model: str, output: Path | None) -> str | None:
@@ -294,6 +280,7 @@ def _result(
         points=_points(rows, after, after.calibration, fit),
         level=fit.level,
         dropped=dropped_parts(before, after),
+        prevalence=fit.prevalence,
     )
 
 
@@ -307,11 +294,12 @@ def _figures(
         scores,
         _objective(threshold),
         threshold=threshold.value,
+        prevalence=fit.prevalence,
         groups=rows.images,
         level=fit.level,
         seed=fit.seed,
     )
-    [values] = threshold_table(rows.labels, scores, [threshold.value])
+    [values] = threshold_table(rows.labels, scores, [threshold.value], prevalence=fit.prevalence)
     return {
         name: Figure(values[name], (interval.low, interval.high))
         for name, interval in intervals.items()
@@ -368,6 +356,6 @@ def _points(rows: Labelled, after: ScoreSpec, calibration: Calibration, fit: _Fi
     resampled = np.array(drawn)  # (B, P)
     points = []
     for i, (logit, value) in enumerate(zip(quantiles, values, strict=True)):
-        low, high = percentiles(resampled[:, i], fit.level)
+        low, high = percentiles(resampled[:, i], fit.level).with_value(float(value))
         points.append(Point(float(logit), float(value), (low, high)))
     return points

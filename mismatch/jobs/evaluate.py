@@ -19,6 +19,8 @@ from mismatch.data.pairs import Row, read_header, rows_files, source_digest
 from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.decisions import Decisions
+from mismatch.evaluation.objectives import check_prevalence
+from mismatch.evaluation.useful_threshold import reversed_labels
 from mismatch.io.atomic import atomic_file, write_json
 from mismatch.io.outputs import check_outputs, json_report
 from mismatch.jobs.evaluation_parts import (
@@ -28,6 +30,7 @@ from mismatch.jobs.evaluation_parts import (
     compare_models,
     log_unscorable,
     measure,
+    measure_at_prevalence,
     measure_baselines,
     measure_kinds,
     measure_review,
@@ -59,7 +62,7 @@ from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.output.tables import fields as row_fields
 from mismatch.jobs.row_tables import RowWriter
 from mismatch.jobs.table_kinds import exact_table
-from mismatch.jobs.value_checks import check_whole_number
+from mismatch.jobs.value_checks import check_whole_number, checked
 from mismatch.runtime.pipeline import EmbeddingMemo
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.runtime.slice_use import SliceUse
@@ -99,6 +102,7 @@ class _Wanted:
     long_text: LongText | None
     slices: Sequence[str]
     kind_column: str | None
+    prevalence: float | None
     stress: StressPlan | None
     command: str
     settings: ModelSettings = field(repr=False)
@@ -110,6 +114,7 @@ class _Wanted:
         return list(dict.fromkeys(name for name in names if name))
 
 
+@checked
 def evaluate(
     model: str | Path | Predictor,
     rows: RowsLike,
@@ -117,6 +122,7 @@ def evaluate(
     threshold: float | None = None,
     review_band: ReviewBand | None = None,
     long_text: LongText | None = None,
+    prevalence: float | None = None,
     slices: Sequence[str] = (),
     kind_column: str | None = None,
     against: str | Path | Predictor | None = None,
@@ -135,14 +141,15 @@ def evaluate(
     A row without a usable label is refused. A row whose image or text can't be used is counted and
     left out of the figures.
 
-    `threshold`, `review_band` and `long_text` take the place of the model's own. `slices`: columns
-    whose values have figures of their own. `kind_column`: names the kinds of mismatch; by default
-    `kind`, where there is one. `against`: another model, compared on the same rows; its own
-    threshold decides. `stress`: score `stress_rows` matched rows again with texts and images
-    changed; `brand_column` has the brand that is removed, by default a capitalised first word;
-    `seed` draws them. `report`: folder for report.html (needs the extra [report]), report.json and
-    predictions.csv; `safe_csv`: no cell of it is a formula. `command`: what the provenance calls
-    this run.
+    `threshold`, `review_band` and `long_text` take the place of the model's own. `prevalence`:
+    share of mismatches where the model is used, 0..1, as 0.03; precision and alarms are also told
+    for it. `slices`: columns whose values have figures of their own. `kind_column`: names the kinds
+    of mismatch; by default `kind`, where there is one. `against`: another model, compared on the
+    same rows; its own threshold decides. `stress`: score `stress_rows` matched rows again with
+    texts and images changed; `brand_column` has the brand that is removed, by default a capitalised
+    first word; `seed` draws them. `report`: folder for report.html (needs the extra [report]),
+    report.json and predictions.csv; `safe_csv`: no cell of it is a formula. `command`: what the
+    provenance calls this run.
 
     Raises InputError for rows that can't be used, and where not one could be scored.
     """
@@ -153,6 +160,7 @@ def evaluate(
         raise InputError("`brand_column` goes with `stress`")
     check_whole_number("seed", seed, 0)
     check_whole_number("stress_rows", stress_rows, 1)
+    check_prevalence(prevalence)
     with ExitStack() as stack:
         source = stack.enter_context(open_rows(rows, settings))
         wanted = _Wanted(
@@ -161,6 +169,7 @@ def evaluate(
             long_text=long_text,
             slices=slices,
             kind_column=kind_column or _kind_column(source),
+            prevalence=prevalence,
             stress=StressPlan(stress_rows, brand_column, seed) if stress else None,
             command=command,
             settings=settings,
@@ -294,6 +303,8 @@ class _Run:
         """Measure all parts but the comparison with another model."""
         rows = scored.rows
         base = self.source.base
+        if reversed_sentence := reversed_labels(rows.labels, rows.scores):
+            logger.warning(reversed_sentence)
         figures = measure(rows)
         return Evaluation(
             model=self.model,
@@ -323,6 +334,7 @@ class _Run:
             errors=worst_errors(rows, base, self.temporary),
             decisions=Decisions(rows.labels, rows.scores, rows.thresholds),
             long_text_note=long_texts_note(predictor, rows.long_texts),
+            at_prevalence=measure_at_prevalence(rows, self.wanted.prevalence),
         )
 
     def _stress(self, predictor: Predictor, scored: _Scored) -> Stressed | None:

@@ -18,6 +18,7 @@ from mismatch.errors import InputError, MissingExtraError
 from mismatch.evaluation.bootstrap import LEVEL, RESAMPLES
 from mismatch.evaluation.comparison import compare
 from mismatch.evaluation.decisions import ErrorKind, WrongRow, worst_rows
+from mismatch.evaluation.prevalence import figures_at_prevalence
 from mismatch.evaluation.review import coverage
 from mismatch.evaluation.slice_metrics import by_kind, by_value, measured
 from mismatch.evaluation.stress import CEILING, CHANGES, StressRow, stress
@@ -29,6 +30,7 @@ from mismatch.runtime.pipeline import EmbeddingMemo
 from mismatch.runtime.predictor import Predictor
 
 __all__ = [
+    "AtPrevalence",
     "Baselines",
     "Bootstrap",
     "Comparison",
@@ -41,6 +43,7 @@ __all__ = [
     "compare_models",
     "log_unscorable",
     "measure",
+    "measure_at_prevalence",
     "measure_baselines",
     "measure_kinds",
     "measure_review",
@@ -92,6 +95,14 @@ class Reviewed(TypedDict):
     risk: float  # share of errors among these; nan where there are none
     automatic_interval: Interval
     risk_interval: Interval
+
+
+class AtPrevalence(TypedDict):
+    """Figures of pairs of which another share are mismatches than of the rows."""
+
+    prevalence: float  # share of mismatches, 0..1
+    figures: dict[str, float]  # accuracy, mismatch_precision … and alarm_rate, 0..1
+    intervals: dict[str, Interval]
 
 
 class Baselines(TypedDict):
@@ -149,6 +160,24 @@ def measure(rows: Labelled) -> Measured:
             "resampled_by": "image" if images < len(rows.images) else "row",
             "images": images,
         },
+    }
+
+
+def measure_at_prevalence(rows: Labelled, prevalence: float | None) -> AtPrevalence | None:
+    """Return the figures where this share of the pairs are mismatches; None without one, and where
+    all rows have one label.
+    """
+    if prevalence is None:
+        return None
+    if len(set(rows.labels)) < 2:
+        logger.warning("`prevalence` weighs rows of both labels, and here is only one")
+        return None
+    decisions = np.array(rows.scores) >= np.array(rows.thresholds)
+    figures = figures_at_prevalence(rows.labels, decisions, prevalence, groups=rows.images)
+    return {
+        "prevalence": prevalence,
+        "figures": {name: value for name, (value, _) in figures.items()},
+        "intervals": {name: list(interval) for name, (_, interval) in figures.items()},
     }
 
 

@@ -11,6 +11,7 @@ from mismatch.errors import MissingExtraError
 from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
 from mismatch.io.outputs import check_outputs, page
 from mismatch.jobs.evaluation_parts import (
+    AtPrevalence,
     Baselines,
     Bootstrap,
     Comparison,
@@ -26,6 +27,7 @@ from mismatch.specs import LongText
 __all__ = ["PAGE", "Evaluation", "Provenance", "ThresholdInUse", "require_matplotlib"]
 
 PAGE = page("an evaluation", "<title>Evaluation of ")  # the kind of file
+ON_REQUEST = {"stress", "against", "at_prevalence"}  # fields that it may lack
 NOT_REPORTED = {"decisions", "errors", "long_text_note"}  # fields that report.json lacks
 
 
@@ -82,6 +84,7 @@ class Evaluation(Result):
         the reverse.
     `decisions`: score, label and decision of all scored rows.
     `long_text_note`: a sentence about long texts; None where there were none.
+    `at_prevalence`: figures where another share of pairs are mismatches; None unless asked for.
     """
 
     model: str
@@ -109,6 +112,7 @@ class Evaluation(Result):
     errors: dict[ErrorKind, list[WrongRow]]
     decisions: Decisions
     long_text_note: str | None
+    at_prevalence: AtPrevalence | None = None
 
     def __repr__(self) -> str:
         facts = [f"model={self.model!r}", f"scored={self.scored}"]
@@ -126,12 +130,12 @@ class Evaluation(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what report.json says, with plain JSON types; without `errors`, `decisions` and
-        `long_text_note`, and without `stress` and `against` where they are None.
+        `long_text_note`, and without what nobody asked for: `stress`, `against`, `at_prevalence`.
         """
         report = {}
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
-            left_out = name in NOT_REPORTED or (name in ("stress", "against") and value is None)
+            left_out = name in NOT_REPORTED or (name in ON_REQUEST and value is None)
             if not left_out:
                 report[name] = as_json(value)
         return report

@@ -13,6 +13,7 @@ from mismatch.runtime.explain import explain as explain_pair
 from mismatch.runtime.explanation import Explanation as Findings
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import ImageSource
+from mismatch.runtime.slice_use import warn_of_value
 
 __all__ = ["Explanation", "explain"]
 
@@ -52,6 +53,7 @@ def explain(
             " mismatch.load first",
             option="predictor",
         )
+    warn_of_value(predictor.slices, predictor.threshold, slice_value)
     findings = explain_pair(
         predictor,
         image,

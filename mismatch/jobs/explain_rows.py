@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from mismatch.data.columns import resolve_image
 from mismatch.data.lexicon import Lexicon
 from mismatch.data.pairs import read_header, read_rows, rows_files
-from mismatch.data.readers.memory import RowsLike
+from mismatch.data.readers.memory import RowsLike, value_text
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
 from mismatch.jobs.explain import Explanation, explain
@@ -21,6 +21,7 @@ from mismatch.jobs.options import (
     ModelRowOptions,
     ModelRowSettings,
     RowSource,
+    check_slice_value,
     isolated_decoding,
     open_predictor,
     open_rows,
@@ -32,6 +33,7 @@ from mismatch.jobs.output.explanation_files import (
     write_row_explanations,
 )
 from mismatch.jobs.results import Result
+from mismatch.jobs.value_checks import check_whole_number, checked
 from mismatch.progress import progress
 from mismatch.runtime.languages import UnreadTexts
 from mismatch.runtime.predictor import Prediction, Predictor
@@ -81,6 +83,7 @@ class ExplainRowsResult(Result):
         return "".join(explanation._repr_html_() for explanation in self.explanations)
 
 
+@checked
 def explain_rows(
     model: str | Path | Predictor,
     rows: RowsLike,
@@ -107,8 +110,7 @@ def explain_rows(
     Raises InputError for rows that can't be used, and where not one could be scored.
     """
     settings = ModelRowSettings.of(options)
-    if worst < 1:
-        raise InputError(f"`worst` is {worst}; 1 or more is needed")
+    check_whole_number("worst", worst, 1)
     words = _open_lexicon(lexicon, no_lexicon=no_lexicon)
     target = None if output is None else Path(output)
     if target is not None and target.suffix.lower() == ".png":
@@ -127,6 +129,7 @@ def explain_rows(
     return ExplainRowsResult(scored.rows, scored.failed, tuple(explanations))
 
 
+@checked
 def explain_pair(
     model: str | Path | Predictor,
     image: str | Path,
@@ -152,6 +155,7 @@ def explain_pair(
         _lock_output(stack, target, [path, *_files(lexicon)])
         stack.enter_context(isolated_decoding(settings.isolate_decoding))
         predictor = open_predictor(model, settings, threshold=threshold, long_text=long_text)
+        check_slice_value(predictor, slice_value)
         explanation = explain(
             predictor,
             path,
@@ -255,7 +259,6 @@ def _explained(
     heat_map: bool,
 ) -> list[RowExplanation]:
     explanations = []
-    slices = predictor.slices
     with progress("explain", total=len(rows), unit="row") as advance:
         for row in rows:
             explanation = explain(
@@ -264,11 +267,20 @@ def _explained(
                 row.text,
                 heat_map=heat_map,
                 lexicon=lexicon,
-                slice_value=None if slices is None else row.columns.get(slices.column),
+                slice_value=_slice_value(predictor, row),
             )
             explanations.append(RowExplanation(row.line, explanation))
             advance(1)
     return explanations
+
+
+def _slice_value(predictor: Predictor, row: Row) -> str | None:
+    """Return the row's value in the column by which the model has thresholds; None where there is
+    none for it.
+    """
+    slices = predictor.slices
+    value = None if slices is None else value_text(row.columns.get(slices.column))
+    return None if slices is None or slices.threshold_of(value or "") is None else value
 
 
 def _deciding_image(predictor: Predictor, row: Row, source: RowSource) -> str:

@@ -32,6 +32,7 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
+from mismatch.jobs.value_checks import checked
 from mismatch.progress import progress
 from mismatch.reports.export_lines import bundle_line, export_lines
 from mismatch.reports.model_card import write_bundle_card
@@ -107,6 +108,7 @@ class _Checks:
     threads: int | None = None
 
 
+@checked
 def export_onnx(
     model: str | Path | Predictor,
     output: str | Path | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mismatch.evaluation.label_errors import LabelFinding, Share
@@ -26,7 +26,7 @@ class LabelAudit(Result):
     `csv`: the rows, as given.
     `image_base_path`: folder that image paths are relative to; "": the working directory.
     `findings`: the rows, the most suspicious first; those without a score last.
-    `share`: estimated share of wrong labels, 0..1.
+    `share`: estimated share of wrong labels, 0..1, among the rows that are ranked.
     `auroc`: AUROC of the heads, 0..1, by the labels as they are.
     `folds`: parts of the images, each scored by heads that never saw it.
     `repeats`: times that this was done, with other folds.
@@ -34,6 +34,9 @@ class LabelAudit(Result):
     `unscorable`: rows whose image or text can't be used.
     `model_note`: a sentence about the model; empty where there is nothing to say.
     `written`: rows of `output`, at most `top`; 0 without it.
+    `kinds`: the same share of each kind of row.
+    `rows`: rows that heads were trained on; more than are ranked where some are left out.
+    `reversed_note`: a sentence where labels seem to be the other way round; else empty.
     """
 
     csv: str
@@ -47,6 +50,9 @@ class LabelAudit(Result):
     unscorable: int
     model_note: str
     written: int
+    kinds: dict[str, Share] = field(default_factory=dict)
+    rows: int = 0
+    reversed_note: str = ""
 
     def __repr__(self) -> str:
         share = 100 * self.share.value
@@ -102,9 +108,11 @@ def _sentences(audit: LabelAudit) -> Iterator[str]:
     count = audit.folds * audit.repeats
     heads = f"{count} heads ({audit.folds} folds of images, {audit.repeats} times)"
     text = " and its text" if audit.texts_apart else ""
+    left_out = audit.rows - audit.share.rows
+    of_all = f" of {audit.rows:,}" if left_out > 0 else ""
     yield (
-        f"{audit.csv}: {audit.share.rows:,} rows ranked by {heads}, each row by heads trained"
-        f" without its image{text}"
+        f"{audit.csv}: {audit.share.rows:,}{of_all} rows ranked by {heads}, each row by heads"
+        f" trained without its image{text}"
     )
     yield (
         f"they rank a match above a mismatch {100 * audit.auroc:.0f} times in 100, by the labels as"
@@ -126,4 +134,23 @@ def _sentences(audit: LabelAudit) -> Iterator[str]:
         yield (
             f"{audit.unscorable:,} rows could not be scored and stand at the end: see their status"
         )
+    if audit.reversed_note:
+        yield f"warning: {audit.reversed_note}"
     yield audit.share.words()
+    yield from _by_kind(audit)
+
+
+def _by_kind(audit: LabelAudit) -> Iterator[str]:
+    """Yield what is to be said of kinds of rows."""
+    parts = []
+    for name, share in audit.kinds.items():
+        span = f"{100 * share.low:.1f} to {100 * share.high:.1f} %"
+        words = f"can't be told, {span}" if share.unknown else f"{100 * share.value:.1f} %, {span}"
+        parts.append(f"{name} ({share.rows:,}): {words}")
+    if len(parts) > 2:
+        yield f"by kind: {'; '.join(parts)}"
+    elif len(parts) == 2:
+        yield (
+            "kinds of mismatch are not told apart here, so that hard ones may count as wrong;"
+            " `kind_column` names them"
+        )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Labelled",
     "check_labels",
+    "refuse_to_store",
     "score_all",
     "score_labelled",
 ]
@@ -147,3 +148,14 @@ def score_labelled(
         for failure in labelled.first:
             logger.info(f"{format_location(source.name, failure['line'])}: {failure['status']}")
     return labelled
+
+
+def refuse_to_store(problem: str, *, dry_run: bool) -> None:
+    """Raise InputError for what would make a model worse; a dry run, which stores nothing, only
+    warns. An empty `problem` is none.
+    """
+    if not problem:
+        return
+    if not dry_run:
+        raise InputError(problem)
+    logger.warning(problem)

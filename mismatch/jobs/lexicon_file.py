@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.io.reading import read_text
+from mismatch.jobs.value_checks import check_kinds
 
 __all__ = ["read_lexicon"]
 
@@ -18,6 +19,7 @@ def read_lexicon(path: str | Path | None) -> Mapping[str, Sequence[str]] | None:
     """
     if path is None:
         return None
+    check_kinds({"lexicon": "str | Path"}, {"lexicon": path})
     try:
         import yaml
     except ImportError as error:

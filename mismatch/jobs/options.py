@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -11,9 +12,10 @@ from typing import Any, Literal, Self, TypedDict
 
 from mismatch.data.columns import Columns, MultiImage
 from mismatch.data.readers.memory import RowsLike, rows_file
-from mismatch.errors import InputError
+from mismatch.errors import InputError, MismatchError
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
+from mismatch.jobs.value_checks import check_kinds
 from mismatch.runtime.arguments import review_band as checked_band
 from mismatch.runtime.predictor import Predictor, load
 from mismatch.runtime.preprocess import Decoder
@@ -28,6 +30,7 @@ __all__ = [
     "RowSettings",
     "RowSource",
     "check_options",
+    "check_slice_value",
     "given_options",
     "isolated_decoding",
     "model_name",
@@ -91,6 +94,10 @@ class RowSettings(_Settings):
     allow_outside_images: bool = False
     isolate_decoding: bool = False
 
+    def __post_init__(self) -> None:
+        kinds = {field.name: str(field.type) for field in fields(RowSettings)}
+        check_kinds(kinds, {name: getattr(self, name) for name in kinds})
+
 
 @dataclass(frozen=True)
 class ModelSettings(_Settings):
@@ -126,6 +133,8 @@ def open_rows(
     A table or an iterable is written to a temporary file first; `absolute_images`: images that are
     in memory have absolute paths there, as several sources with one base need.
     """
+    if isinstance(rows, (str, os.PathLike)):
+        check_kinds({"rows": "str | Path"}, {"rows": rows})
     base = str(settings.image_base_path)
     columns = Columns(
         image=settings.image_column,
@@ -139,7 +148,24 @@ def open_rows(
     spooled = rows_file(rows, columns, base, absolute_images=absolute_images)
     with spooled as file, isolated_decoding(settings.isolate_decoding):
         folder = base if file.image_folder is None else str(file.image_folder)
-        yield RowSource(_name(rows), file.path, folder, columns)
+        with _rows_named(rows, file.path):
+            yield RowSource(_name(rows), file.path, folder, columns)
+
+
+@contextmanager
+def _rows_named(rows: RowsLike, file: Path | Remote) -> Iterator[None]:
+    """Name rows in memory, in errors, as the user knows them: `list:row 2`, and not by the line of
+    a temporary file.
+    """
+    try:
+        yield
+    except MismatchError as error:
+        if not isinstance(rows, (str, os.PathLike, Remote)):
+            place = re.compile(rf"{re.escape(str(file))}(:(?=\d))?")
+            name = _name(rows)
+            message = place.sub(lambda found: f"{name}:row " if found[1] else name, str(error))
+            error.args = (message, *error.args[1:])
+        raise
 
 
 def _name(rows: RowsLike) -> str:
@@ -206,6 +232,15 @@ def open_predictor(
         band.check_thresholds(predictor.thresholds)
         predictor.review = band
     return predictor
+
+
+def check_slice_value(predictor: Predictor, slice_value: str | None) -> None:
+    """Refuse a value that a pair has in the model's slice column where there is no such column."""
+    if slice_value is not None and predictor.slices is None:
+        raise InputError(
+            "`slice_value` has no effect: the model has no thresholds by slice, or `threshold` is"
+            " given"
+        )
 
 
 def model_name(model: str | Path | Predictor) -> str:

@@ -31,7 +31,7 @@ from mismatch.jobs.prediction_rows import (
 from mismatch.jobs.prediction_run import BLOCK_ROWS, Cluster, PredictSettings, run_settings
 from mismatch.jobs.results import Result
 from mismatch.jobs.scored_windows import Entry, RunCounts, Window, kept_columns, scored_windows
-from mismatch.jobs.value_checks import check_whole_number
+from mismatch.jobs.value_checks import check_whole_number, checked
 from mismatch.progress import Advance, progress
 from mismatch.runtime.languages import UnreadTexts
 from mismatch.runtime.predictor import Predictor
@@ -103,6 +103,7 @@ class Order:
         return self.sort is not None or self.top is not None
 
 
+@checked
 def predict_file(
     model: str | Path | Predictor,
     rows: RowsLike | None,

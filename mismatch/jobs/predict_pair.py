@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Unpack
 
 from mismatch.data.columns import locate_image
-from mismatch.errors import CheckpointError, InputError
+from mismatch.errors import CheckpointError
 from mismatch.io.remote import located
 from mismatch.jobs.long_texts import long_texts_note
 from mismatch.jobs.options import (
     ModelRowOptions,
     ModelRowSettings,
+    check_slice_value,
     isolated_decoding,
     model_name,
     open_predictor,
 )
 from mismatch.jobs.results import Result
+from mismatch.jobs.value_checks import checked
 from mismatch.reports.prediction_lines import prediction_lines
 from mismatch.runtime.languages import unread_warning
 from mismatch.runtime.predictor import Prediction, Predictor
@@ -42,6 +44,7 @@ class PairResult(Result):
         return prediction_lines(self.prediction)
 
 
+@checked
 def predict_pair(
     model: str | Path | Predictor,
     image: str | Path,
@@ -64,11 +67,7 @@ def predict_pair(
         predictor = open_predictor(
             model, settings, threshold=threshold, review_band=review_band, long_text=long_text
         )
-        if slice_value is not None and predictor.slices is None:
-            raise InputError(
-                "`slice_value` has no effect: the model has no thresholds by slice, or `threshold`"
-                " is given"
-            )
+        check_slice_value(predictor, slice_value)
         prediction = predictor.predict(source, text, slice_value=slice_value, counts=counts)
     if prediction.similarity_score is None:
         raise CheckpointError(f"{model_name(model)}: {prediction.status}")

@@ -43,6 +43,7 @@ from mismatch.jobs.quickstart_model import (
 )
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import RowWriter
+from mismatch.jobs.value_checks import checked
 from mismatch.progress import progress
 from mismatch.reports.quickstart_lines import duration_line, quickstart_lines
 from mismatch.runtime.hardware import available_cpus
@@ -178,6 +179,7 @@ class _Scored:
     rate: float  # pairs a second, from reading to score
 
 
+@checked
 def quickstart(
     dir: str | Path,  # noqa: A002 (the option's name)
     *,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mismatch.errors import InputError, MachineError, MissingExtraError
+from mismatch.jobs.value_checks import checked
 from mismatch.runtime.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ GRACE = 60  # seconds that accepted requests have after SIGTERM, or two deadline
 logger = logging.getLogger(__name__)
 
 
+@checked
 def serve(
     model: str | Path | Predictor | None = None,
     *,

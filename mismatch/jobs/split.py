@@ -27,6 +27,7 @@ from mismatch.jobs.row_tables import rejected_header, rejected_values, row_table
 from mismatch.jobs.same_rows import same_rows
 from mismatch.jobs.split_result import SplitPart, SplitResult
 from mismatch.jobs.table_kinds import exact_table
+from mismatch.jobs.value_checks import checked
 
 __all__ = ["split"]
 
@@ -75,6 +76,7 @@ class _Table:
     reasons: dict[int, str] = field(default_factory=dict)  # line of a row that is left out → why
 
 
+@checked
 def split(
     rows: RowsLike,
     *,

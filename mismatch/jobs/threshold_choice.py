@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mismatch.errors import InputError
-from mismatch.evaluation.objectives import Objective
+from mismatch.evaluation.objectives import Objective, check_prevalence
 from mismatch.jobs.value_checks import check_number, check_numbers
 from mismatch.specs import ReviewBand
 
@@ -36,8 +36,10 @@ class ThresholdChoice:
     shrinkage: float
     review_band: ReviewBand | None
     max_risk: float | None
+    prevalence: float | None
 
     def __post_init__(self) -> None:
+        check_prevalence(self.prevalence)
         check_number("shrinkage", self.shrinkage, 0, MAX_SHRINKAGE)
         if self.thresholds is not None:
             check_numbers("thresholds", self.thresholds, -1, 1)
@@ -99,8 +101,18 @@ class ThresholdChoice:
         if self.slice_column is not None and (band is not None or self.max_risk is not None):
             raise InputError("`slice_column` and a review band don't go together")
 
+    @property
+    def is_default(self) -> bool:
+        """Return whether nobody has said what is chosen."""
+        aims = (self.objective, self.target_precision, self.target_recall, self.max_missed)
+        return all(aim is None for aim in aims)
+
     def goal(self) -> Objective | None:
         """Return what is best; None for `max_missed`."""
+        goal = self._goal()
+        return None if goal is None else replace(goal, prevalence=self.prevalence)
+
+    def _goal(self) -> Objective | None:
         if self.max_missed is not None:
             return None
         if self.target_precision is not None:

@@ -20,8 +20,18 @@ from mismatch.evaluation.threshold import (
     limit_missed,
     threshold_table,
 )
-from mismatch.jobs.calibrate import Figure
-from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
+from mismatch.evaluation.useful_threshold import (
+    choose_by_default,
+    decides_nothing,
+    reversed_labels,
+)
+from mismatch.jobs.calibration_result import Figure
+from mismatch.jobs.labelled_rows import (
+    Labelled,
+    check_labels,
+    refuse_to_store,
+    score_labelled,
+)
 from mismatch.jobs.locking import lock_score
 from mismatch.jobs.options import (
     ModelRowOptions,
@@ -38,7 +48,7 @@ from mismatch.jobs.threshold_choice import (
     ObjectiveName,
     ThresholdChoice,
 )
-from mismatch.jobs.value_checks import check_level, check_whole_number
+from mismatch.jobs.value_checks import check_level, check_whole_number, checked
 from mismatch.reports.model_card import ChosenOn
 from mismatch.reports.threshold_lines import threshold_lines
 from mismatch.runtime.predictor import Predictor
@@ -65,6 +75,7 @@ class ThresholdResult(Result):
     `stored`: False after `dry_run`.
     `level`: level of the intervals, 0.5..0.999.
     `dropped`: what the model had and loses: thresholds by slice, a review band; in words.
+    `prevalence`: share of mismatches, 0..1, that all figures are for; None: as among the rows.
     """
 
     threshold: Threshold
@@ -79,6 +90,7 @@ class ThresholdResult(Result):
     stored: bool
     level: float
     dropped: tuple[str, ...] = ()
+    prevalence: float | None = None
 
     def summary(self) -> list[str]:
         """Return it for people, a line each."""
@@ -122,8 +134,10 @@ class _Drawing:
 
     level: float
     seed: int
+    prevalence: float | None
 
 
+@checked
 def tune_threshold(
     model: str | Path | Predictor,
     rows: RowsLike,
@@ -141,6 +155,7 @@ def tune_threshold(
     shrinkage: float = SHRINKAGE,
     review_band: ReviewBand | None = None,
     max_risk: float | None = None,
+    prevalence: float | None = None,
     min_rows: int = 50,
     level: float = 0.95,
     seed: int = 0,
@@ -162,9 +177,10 @@ def tune_threshold(
     whose values have thresholds of their own from thirty rows on; at `shrinkage` rows these and the
     common one weigh the same. `review_band`: scores that a person should look at, on both sides of
     the threshold; `max_risk` chooses it, so that outside at most this share of each kind of
-    decision is wrong. `min_rows`: fewer are refused. `level`: level of the intervals, 0.5..0.999.
-    `seed`: seed of resamples. `dry_run`: store nothing. `before_storing` is called with the result
-    when all else is done.
+    decision is wrong. `prevalence`: share of mismatches where the model is used, 0..1, as 0.03; the
+    rows are weighed so, for the choice and for all figures. `min_rows`: fewer are refused. `level`:
+    level of the intervals, 0.5..0.999. `seed`: seed of resamples. `dry_run`: store nothing.
+    `before_storing` is called with the result when all else is done.
 
     Raises InputError for rows that can't be used and for what no threshold reaches, CheckpointError
     where nothing can be stored, as in a folder that holds another model or calibration by now than
@@ -188,6 +204,7 @@ def tune_threshold(
         shrinkage=shrinkage,
         review_band=review_band,
         max_risk=max_risk,
+        prevalence=prevalence,
     )
     name = model_name(model)
     columns = [] if slice_column is None else [slice_column]
@@ -199,10 +216,15 @@ def tune_threshold(
         predictor = open_predictor(model, settings)
         update = ScoreUpdate(predictor, None if dry_run else name, rescaled=False)
         labelled = score_labelled(predictor, source, wanted=columns, min_rows=min_rows)
+        reversed_sentence = reversed_labels(labelled.labels, labelled.scores)
+        refuse_to_store(reversed_sentence, dry_run=dry_run)
         score = _chosen(labelled, update.before, wanted)
+        if score.threshold is not None:
+            useless = decides_nothing(score.threshold, labelled.labels, labelled.scores)
+            refuse_to_store(useless, dry_run=dry_run)
         dropped = dropped_parts(update.before, score)
         origin = _Origin(name, source.name, stored=not dry_run, dropped=dropped)
-        result = _result(labelled, score, wanted, _Drawing(level, seed), origin)
+        result = _result(labelled, score, wanted, _Drawing(level, seed, prevalence), origin)
         if before_storing is not None:
             before_storing(result)
         if not dry_run:  # behind all that can fail: an error has changed nothing
@@ -216,6 +238,10 @@ def _chosen(rows: Labelled, score: ScoreSpec, wanted: ThresholdChoice) -> ScoreS
     if goal is None:
         share = wanted.max_missed or 0.0
         threshold = limit_missed(rows.labels, rows.scores, share, wanted.confidence)
+    elif wanted.is_default:
+        threshold, note = choose_by_default(rows.labels, rows.scores, wanted.prevalence)
+        if note:
+            logger.warning(note)
     else:
         threshold = choose_threshold(rows.labels, rows.scores, goal)
     slices = None
@@ -223,6 +249,7 @@ def _chosen(rows: Labelled, score: ScoreSpec, wanted: ThresholdChoice) -> ScoreS
     if wanted.slice_column is None:
         review = _band(rows, score, threshold.value, wanted)
     elif goal is not None:
+        goal = Objective.parse(threshold.objective)  # which the default may have given way to
         slices = choose_slices(
             rows.labels,
             rows.scores,
@@ -240,7 +267,9 @@ def _band(
 ) -> ReviewBand | None:
     """Return the band that is asked for, else the stored one where it holds the new threshold."""
     if wanted.max_risk is not None:
-        return choose_band(rows.labels, rows.scores, wanted.max_risk, threshold)
+        return choose_band(
+            rows.labels, rows.scores, wanted.max_risk, threshold, prevalence=wanted.prevalence
+        )
     if wanted.review_band is not None:
         wanted.review_band.check_thresholds([threshold])
         return wanted.review_band
@@ -262,34 +291,41 @@ def _result(
         raise InputError("no threshold was chosen")
     return ThresholdResult(
         threshold=score.threshold,
-        figures=_figures(rows, score.threshold.value, wanted.goal(), drawing),
+        figures=_figures(rows, score.threshold, wanted, drawing),
         review=score.review,
         coverage=_left(rows, score.review, score.threshold.value, drawing),
         slices=score.slices,
-        thresholds=threshold_table(rows.labels, rows.scores, wanted.thresholds),
+        thresholds=threshold_table(
+            rows.labels, rows.scores, wanted.thresholds, prevalence=drawing.prevalence
+        ),
         model=origin.model,
         csv=origin.csv,
         rows=len(rows.labels),
         stored=origin.stored,
         level=drawing.level,
         dropped=origin.dropped,
+        prevalence=drawing.prevalence,
     )
 
 
 def _figures(
-    rows: Labelled, threshold: float, goal: Objective | None, drawing: _Drawing
+    rows: Labelled, threshold: Threshold, wanted: ThresholdChoice, drawing: _Drawing
 ) -> dict[str, Figure]:
     """Return the threshold's figures on these rows, and where they will lie on new ones."""
+    goal = None if wanted.max_missed is not None else Objective.parse(threshold.objective)
     intervals = expected_figures(
         rows.labels,
         rows.scores,
         goal,
-        threshold=None if goal else threshold,
+        threshold=None if goal else threshold.value,
+        prevalence=drawing.prevalence,
         groups=rows.images,
         level=drawing.level,
         seed=drawing.seed,
     )
-    [values] = threshold_table(rows.labels, rows.scores, [threshold])
+    [values] = threshold_table(
+        rows.labels, rows.scores, [threshold.value], prevalence=drawing.prevalence
+    )
     return {
         name: Figure(values[name], (interval.low, interval.high))
         for name, interval in intervals.items()
@@ -307,6 +343,7 @@ def _left(
         rows.scores,
         band,
         threshold,
+        prevalence=drawing.prevalence,
         groups=rows.images,
         level=drawing.level,
         seed=drawing.seed,

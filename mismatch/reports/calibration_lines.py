@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mismatch.reports.figures import decimal_range, dropped_lines, figure_lines
+from mismatch.reports.figures import decimal_range, dropped_lines, figure_lines, weighed_lines
 
 if TYPE_CHECKING:
-    from mismatch.jobs.calibrate import CalibrationResult
+    from mismatch.jobs.calibration_result import CalibrationResult
 
 __all__ = ["calibration_lines"]
 
@@ -56,6 +56,7 @@ def calibration_lines(result: CalibrationResult) -> list[str]:
             f"the probabilities hardly differ (by {spread:.4f}): on these rows the model's scores"
             " tell next to nothing of matches and mismatches; check the labels, or train it"
         )
+    lines += weighed_lines(result.prevalence)
     if result.rows < ENOUGH:
         times = (ENOUGH / result.rows) ** 0.5
         lines.append(

@@ -15,6 +15,7 @@ from mismatch.reports.evaluation_words import (
     percent,
     percents,
 )
+from mismatch.reports.figures import figure_lines
 
 __all__ = ["result_lines"]
 
@@ -33,6 +34,7 @@ def result_lines(result: Mapping[str, Any], long: str | None) -> Iterator[str]:
         )
     yield ""
     yield from _confusion(result["metrics"]["confusion_matrix"])
+    yield from _at_prevalence(result.get("at_prevalence"))
     yield from _review(result["review"])
     yield from _parts(result)
     yield from _blind(result["blind"])
@@ -58,6 +60,12 @@ def _confusion(matrix: list[list[int]]) -> Iterator[str]:
         f"{name:<18} {row[0]:>13,} {row[1]:>11,}"
         for name, row in zip(("is mismatch", "is match"), matrix, strict=True)
     )
+
+
+def _at_prevalence(weighed: Mapping[str, Any] | None) -> Iterator[str]:
+    if weighed:
+        yield f"\nwhere {100 * weighed['prevalence']:g} % of the pairs are mismatches"
+        yield from figure_lines(weighed["figures"], weighed["intervals"])
 
 
 def _review(review: Mapping[str, Any] | None) -> Iterator[str]:

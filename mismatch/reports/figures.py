@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-__all__ = ["FIGURE_NAMES", "decimal_range", "dropped_lines", "figure_lines", "percent_range"]
+__all__ = [
+    "FIGURE_NAMES",
+    "decimal_range",
+    "dropped_lines",
+    "figure_lines",
+    "percent_range",
+    "weighed_lines",
+]
 
 FIGURE_NAMES = {  # as FIGURES of evaluation/threshold.py has them → for people
     "accuracy": "accuracy",
@@ -24,9 +31,22 @@ def figure_lines(
     """Return a line for each figure, with its interval (low, high)."""
     width = max(map(len, FIGURE_NAMES.values()))
     return [
-        f"{words:<{width}}  {figures[name]:.4f}  {decimal_range(*intervals[name])}"
+        f"{words:<{width}}  {_decimal(figures[name])}  {decimal_range(*intervals[name])}"
         for name, words in FIGURE_NAMES.items()
     ]
+
+
+def _decimal(value: float) -> str:
+    """Return four decimals, or a dash for a figure that does not exist."""
+    return f"{value:.4f}" if value == value else "–     "
+
+
+def weighed_lines(prevalence: float | None) -> list[str]:
+    """Return a line on the share of mismatches that figures are for, where it was given."""
+    if prevalence is None:
+        return []
+    share = f"{100 * prevalence:g} %"
+    return [f"these figures are for pairs of which {share} are mismatches; the rows are weighed so"]
 
 
 def dropped_lines(dropped: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mismatch.reports.figures import dropped_lines, figure_lines, percent_range
+from mismatch.reports.figures import dropped_lines, figure_lines, percent_range, weighed_lines
 
 if TYPE_CHECKING:
     from mismatch.jobs.tune_threshold import ThresholdResult
@@ -38,6 +38,7 @@ def threshold_lines(result: ThresholdResult) -> list[str]:
     lines += figure_lines(
         values, {name: figure.interval for name, figure in result.figures.items()}
     )
+    lines += weighed_lines(result.prevalence)
     if result.rows < FEW:
         lines.append(
             f"{result.rows:,} rows are few: believe the intervals, not the figures; {FEW} and more"

@@ -27,6 +27,8 @@ __all__ = [
     "review_band",
 ]
 
+LARGEST_BATCH = 2**31 - 1  # images; nobody has as many, and no iterator takes any number
+
 logger = logging.getLogger(__name__)
 
 
@@ -59,8 +61,11 @@ def check_batch_size(batch_size: object) -> int | Literal["auto"]:
             f"`batch_size` is {_brief(batch_size)}; a whole number, or 'auto', is needed",
             option="batch_size",
         )
-    if number < 1:
-        raise InputError(f"the batch size is {number}; at least 1 is needed", option="batch_size")
+    if not 1 <= number <= LARGEST_BATCH:
+        raise InputError(
+            f"the batch size is {number}; a number from 1 to {LARGEST_BATCH:,} is needed",
+            option="batch_size",
+        )
     return number
 
 

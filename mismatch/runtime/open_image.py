@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mismatch import images
+from mismatch.colour_profiles import embedded_profile, to_srgb
 from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
 from mismatch.images import check_integers, from_array, to_8_bits, to_rgba
 from mismatch.io.remote import Remote, is_url
@@ -97,11 +98,13 @@ def open_part(
     *,
     name: str = "",
     limits: ImageLimits = NO_LIMITS,
+    convert_colours: bool = True,
 ) -> tuple[Image.Image, Box]:
     """Return the image, and which part of it is the picture: all of it, but for a fraction of a
     pixel where it was decoded smaller.
 
-    `name`: of the image in messages, if not the source's own.
+    `name`: of the image in messages, if not the source's own. `convert_colours`: to sRGB, by the
+    profile that the image brings.
     """
     name = name or source_name(source)
     try:
@@ -109,7 +112,8 @@ def open_part(
         turned = upright(decoded)
         if turned.size != decoded.size:
             width, height = height, width
-        return _to_rgb(turned, background, name), (0, 0, width, height)
+        profile = embedded_profile(turned) if convert_colours else b""
+        return _to_rgb(turned, background, name, profile), (0, 0, width, height)
     except (ImageError, MachineError):
         raise
     except Exception as error:
@@ -329,7 +333,7 @@ def _checked(image: Image.Image, name: str, max_pixels: int | None = None) -> Im
     return image
 
 
-def _to_rgb(image: Image.Image, background: RGB8, name: str) -> Image.Image:
+def _to_rgb(image: Image.Image, background: RGB8, name: str, profile: bytes) -> Image.Image:
     if image.mode.startswith("I"):
         image = _from_integers(image, name)
     if image.mode == "F":
@@ -338,8 +342,21 @@ def _to_rgb(image: Image.Image, background: RGB8, name: str) -> Image.Image:
         )
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, (*background, 255))
-        return Image.alpha_composite(canvas, to_rgba(image)).convert("RGB")
+        return Image.alpha_composite(canvas, _transparent(image, name, profile)).convert("RGB")
+    image = to_srgb(image, profile, name)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _transparent(image: Image.Image, name: str, profile: bytes) -> Image.Image:
+    """Return a picture with transparency as RGBA, its colours as sRGB."""
+    rgba = to_rgba(image)
+    if not profile:
+        return rgba
+    colours = rgba.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    converted = to_srgb(colours, profile, name)
+    if converted is not colours:
+        converted.putalpha(rgba.getchannel("A"))
+    return converted if converted is not colours else rgba
 
 
 def _from_integers(image: Image.Image, name: str) -> Image.Image:

@@ -49,7 +49,7 @@ from mismatch.runtime.several import (
     logits_of_all,
     logits_of_pairs,
 )
-from mismatch.runtime.slice_use import SliceUse
+from mismatch.runtime.slice_use import SliceUse, warn_of_value
 from mismatch.runtime.text_tower import TextCounts
 from mismatch.specs import LongText, ReviewBand, ScoreSpec
 
@@ -140,6 +140,7 @@ class Predictor:
         Raises for an image or text that can't be used.
         """
         source = image_source(image)
+        warn_of_value(self.slices, self.threshold, slice_value)
         logit = logit_of_pair(self.pipeline, source, text, counts)
         pair = Pair(source, text, None, image_name(image), slice_value)
         return self._prediction(pair, scored_pair(logit))

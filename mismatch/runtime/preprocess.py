@@ -80,7 +80,7 @@ def decoded_by(decoder: Decoder) -> Iterator[None]:
 
 
 def open_image(source: ImageSource, background: RGB8 = WHITE) -> Image.Image:
-    """Decode the first frame into an upright 8-bit RGB image; `background` (0..255) shows through
+    """Decode the first frame into an upright 8-bit sRGB image; `background` (0..255) shows through
     transparent pixels.
 
     Raises ImageNotFoundError where no file is, ImageRefusedError for what is too large, too costly
@@ -143,9 +143,15 @@ class Preprocessor:
         """
         if isinstance(source, PreparedImage):
             return Image.fromarray(source.pixels)
-        return self.resize(
-            *open_part(source, self.spec.background, self.reduction, name=name, limits=limits)
+        image, box = open_part(
+            source,
+            self.spec.background,
+            self.reduction,
+            name=name,
+            limits=limits,
+            convert_colours=self.spec.colour_profile == "convert",
         )
+        return self.resize(image, box)
 
     def reduction(self, size: tuple[int, int]) -> int:
         """Return how many times smaller a JPEG of this size is decoded, 1, 2, 4 or 8: at least

@@ -133,8 +133,7 @@ def _growth_of_all(steps: list[dict[str, Any]]) -> float:
     growth = 1.0
     is_new = False  # whether there may be letters that no form has seen
     for step in steps:
-        own = _growth(step, step.get("pattern"))
-        growth *= own
+        growth *= _growth(step, step.get("pattern"))
         if step.get("type") in COMPATIBILITY:
             growth *= MAX_COMPATIBLE if is_new else 1
             is_new = False
@@ -248,8 +247,8 @@ def _may_search_in_vain(pattern: str) -> bool:
             continue
         before = group.count
         if char == ")" and open_groups:
-            own = group.most() - group.begun + CHOICE * group.has_alternatives
-            within = group.begun + own * max(1, _most_times(pattern, position + 1))
+            inside = group.most() - group.begun + CHOICE * group.has_alternatives
+            within = group.begun + inside * max(1, _most_times(pattern, position + 1))
             before = group.begun
             group = open_groups.pop()
             group.count = max(group.count, within)
@@ -337,12 +336,12 @@ def _most_times(pattern: str, position: int) -> int:
 
 def _choices(pattern: str, position: int) -> int:
     """Return how many numbers of times the range that begins there leaves open; 1 for none."""
-    found = RANGE.match(pattern, position)
-    if found is None:
+    times = RANGE.match(pattern, position)
+    if times is None:
         return 1
-    if found[0] == "?":
+    if times[0] == "?":
         return 2
-    return max(1, int(found["most"][:9]) - int(found["least"][:9] or 0) + 1)
+    return max(1, int(times["most"][:9]) - int(times["least"][:9] or 0) + 1)
 
 
 def _is_wide(pattern: str, position: int) -> bool:

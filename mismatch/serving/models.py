@@ -291,7 +291,7 @@ class Models:
         """Return the model of that name, by default the first; InputError for a name that there
         isn't.
         """
-        served = self._served.get(name or DEFAULT)
+        served = self._served.get(DEFAULT if name is None else name)
         if served is None:
             raise InputError(
                 f"there is no model {str(name)[:80]!r}; {', '.join(self._served)} are there"

@@ -30,8 +30,9 @@ from mismatch.io.atomic import (
 from mismatch.io.reading import check_regular, parse_json, read_text
 from mismatch.io.retries import reason
 from mismatch.runtime.card_file import CARD, is_own_card
-from mismatch.specs import HeadSpec, ScoreSpec
-from mismatch.training.detector import Detector
+from mismatch.spec_base import check_choice
+from mismatch.specs import ColourProfile, HeadSpec, ScoreSpec
+from mismatch.training.detector import Detector, see_colours
 from mismatch.training.head import build_head
 from mismatch.training.head_file import check_head_size, check_widths, load_head
 
@@ -74,6 +75,8 @@ class CheckpointMeta:
     mismatch_version: str = ""
     # name → sha256, hex; none in older ones
     files: dict[str, str] = field(default_factory=dict, compare=False)
+    # of the backbone's image spec, which its own files may not know; older ones ignored it
+    colour_profile: ColourProfile = "convert"
 
     @property
     def backbone(self) -> dict[str, Any]:
@@ -92,6 +95,7 @@ class CheckpointMeta:
             "head": self.head.to_dict(),
             "score": self.score.to_dict(),
             "train": self.train,
+            "colour_profile": self.colour_profile,
             "files": self.files,
         }
 
@@ -105,6 +109,7 @@ class CheckpointMeta:
             train=data["train"],
             mismatch_version=data["mismatch_version"],
             files=data.get("files", {}),
+            colour_profile=data.get("colour_profile", "ignore"),
         )
         meta._check_types()
         return meta
@@ -114,6 +119,7 @@ class CheckpointMeta:
         for name in ("family", "model_id", "distribution", "version", "mismatch_version"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} is no text")
+        check_choice(self, "colour_profile", ColourProfile)
         if not isinstance(self.train, dict) or not isinstance(self.files, dict):
             raise InputError("train or files is no object")
         for name, digest in self.files.items():
@@ -209,7 +215,9 @@ def save_checkpoint(
             part / HEAD,
             metadata={"format": "pt"},
         )
-        write_meta(part, replace(meta, files=_hashes(part, _known_hashes(backbone_files))))
+        hashes = _hashes(part, _known_hashes(backbone_files))
+        profile = detector.backbone.image_spec.colour_profile
+        write_meta(part, replace(meta, files=hashes, colour_profile=profile))
         write_json(part / STATS, stats)
         if write_more is not None:
             write_more(part)
@@ -362,6 +370,7 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     # the whole path, so that a folder called tiny is not taken for the model
     backbone = load_backbone(meta.family, str(folder.resolve()))
     backbone.model_id = meta.model_id
+    see_colours(backbone, meta.colour_profile)
     check_widths(folder, backbone, meta.head)
     check_head_size(folder / HEAD, meta.head)
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn, to be replaced

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import encode_image, encode_text
 from mismatch.errors import DeviceError
-from mismatch.specs import LongText
+from mismatch.specs import ColourProfile, LongText
 from mismatch.training.head import Head
 
-__all__ = ["Detector", "choose_device", "row_cosines", "tower_methods"]
+__all__ = ["Detector", "choose_device", "row_cosines", "see_colours", "tower_methods"]
 
 
 class Detector(nn.Module):
@@ -36,6 +38,12 @@ class Detector(nn.Module):
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Embed texts: (B, L), twice → (B, text_width), all that the head sees of a text."""
         return encode_text(self.backbone, input_ids, attention_mask, self.head.spec.text_features)
+
+
+def see_colours(backbone: Backbone, profile: ColourProfile) -> None:
+    """Let a backbone see pictures as it did, or one did, when it was trained."""
+    if backbone.image_spec.colour_profile != profile:
+        backbone.image_spec = replace(backbone.image_spec, colour_profile=profile)
 
 
 def tower_methods(detector: Detector) -> list[str]:

@@ -28,7 +28,7 @@ from mismatch.training.checkpoint import (
     meta_for,
     read_meta,
 )
-from mismatch.training.detector import Detector, choose_device
+from mismatch.training.detector import Detector, choose_device, see_colours
 from mismatch.training.head import build_head, cosine_threshold, head_spec_for
 from mismatch.training.legacy import FAMILY, check_not_above, head_line, is_legacy
 
@@ -188,6 +188,8 @@ def _open_legacy(folder: str, provider: str, threads: int | None) -> TorchEngine
     was one of similarity.
     """
     engine = open_backbone(f"{FAMILY}:{folder}", provider=provider, threads=threads)
+    see_colours(engine.detector.backbone, "ignore")  # as that pipeline did
+    engine.image_spec = engine.detector.backbone.image_spec
     if line := head_line(folder):
         scored = (
             "pairs are scored by the fine-tuned backbone's cosine, a match from"

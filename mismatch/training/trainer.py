@@ -25,7 +25,9 @@ from mismatch.training.callbacks import (
     silenced,
     warn,
 )
+from mismatch.training.checkpoint import read_meta
 from mismatch.training.config import TrainConfig
+from mismatch.training.detector import see_colours
 from mismatch.training.distributed.fsdp import as_launched, shards_towers
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.distributed.shared_folder import SCRATCH, check_shared
@@ -134,6 +136,8 @@ def _prepare(
     rows = rows_digest(sets, str(config.image_base_path), processes)
     plan.check_rows(rows, sets, config)
     start = load_start(with_start(config, plan))
+    if plan.folder is not None:  # of an earlier version, maybe
+        see_colours(start.detector.backbone, read_meta(plan.folder).colour_profile)
     sets, long_texts = cut_long_texts(start, sets, processes)
     folder = RunFolder(
         config.output_dir,

@@ -11,9 +11,17 @@ import pytest
 from numpy.typing import NDArray
 
 from mismatch.data.lexicon import Lexicon
-from mismatch.data.negatives import KINDS, by_words, make_negatives, nearest
-from mismatch.data.unimodal_baselines import blind_text_auroc
+from mismatch.data.negatives import (
+    KINDS,
+    Made,
+    by_words,
+    closed_exchange,
+    make_negatives,
+    nearest,
+)
+from mismatch.data.unimodal_baselines import blind_pair_auroc, blind_text_auroc
 from mismatch.errors import InputError, MissingExtraError
+from tests.support.scenes import LANGUAGES, SceneSet, scenes
 
 COLOURS, ARTICLES, BRANDS = (
     ("Red", "Blue", "Green", "Black", "White"),
@@ -196,3 +204,73 @@ def test_without_the_library_the_pip_line_is_named(monkeypatch: pytest.MonkeyPat
         MissingExtraError, match=r"finding hard mismatches needs the extra \[audit\]"
     ):
         make_negatives(TEXTS, range(400), shares={"hard": 1})
+
+
+def truths(rows: SceneSet, made: Sequence[Made]) -> list[bool]:
+    """Return whether each random or hard mismatch is true of its image, which must not be."""
+    facts = rows.facts_of()
+    return [
+        rows.is_true(rows.images[one.row], facts[one.text]) for one in made if one.text in facts
+    ]
+
+
+@pytest.mark.parametrize("things", [1, 2])
+@pytest.mark.parametrize("captions", [1, 3])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_of_scenes_that_an_oracle_knows(language: str, captions: int, things: int) -> None:
+    """What is made is true of at most 3 % of its images, and texts alone don't tell it."""
+    rows = scenes(language, 600 // captions, things=things, captions=captions)
+    result = make_negatives(rows.texts, rows.images, shares=SHARES)
+    assert len(result.made) > 0.6 * len(rows.texts)
+    assert result.counts()["hard"] > 0.5 * 0.3 * len(rows.texts)
+    assert np.mean(truths(rows, result.made)) <= 0.03
+    for kind in result.counts():
+        of_kind = [one for one in result.made if one.kind == kind]
+        auroc = blind_pair_auroc(
+            [rows.texts[one.row] for one in of_kind],
+            [one.text for one in of_kind],
+            [rows.images[one.row] for one in of_kind],
+        )
+        assert auroc is None or auroc <= 0.6
+
+
+def test_only_texts_that_come_and_go_stay() -> None:
+    given = {0: 1, 1: 2, 2: 0, 3: 0, 4: 3, 5: 6, 6: 5, 7: 8}
+    assert closed_exchange(given) == {0: 1, 1: 2, 2: 0, 5: 6, 6: 5}
+    assert closed_exchange({1: 2}) == closed_exchange({}) == {}
+
+
+def test_what_may_be_true_is_doubtful() -> None:
+    random = np.random.default_rng(0)
+    nouns = ["player", "sword", "map", "castle", "horse", "menu", "wall", "dragon"]
+    texts = [f"a {random.choice(nouns)} and a {random.choice(nouns)}" for _ in range(200)]
+    result = make_negatives(texts, range(200), shares={"random": 1})
+    assert result.doubtful
+    doubtful = {one.row for one in result.doubtful}
+    assert not doubtful & {one.row for one in result.made}
+    assert all(one.likelihood <= 0.05 for one in result.made)
+    assert all(0.05 < one.likelihood <= 0.5 for one in result.doubtful)
+
+
+def test_images_speak_against_texts() -> None:
+    """A text that fits a row's image as well as its own is no mismatch of it."""
+    asked: set[tuple[int, int]] = set()
+
+    def evidence(row: int, other: int) -> tuple[float, bool]:
+        asked.add((row, other))
+        return (50.0, True) if (row + other) % 2 else (0.1, False)
+
+    made = make_negatives(TEXTS, range(400), shares={"random": 1, "hard": 1}, evidence=evidence)
+    number = {text: row for row, text in enumerate(TEXTS)}
+    assert asked
+    assert len(made.made) > 300
+    assert all((one.row + number[one.text]) % 2 == 0 for one in made.made)
+
+
+def test_edits_that_texts_tell_are_left_out() -> None:
+    """Each colour stands for a kind of thing, so an exchange is seen from the text alone."""
+    texts = [f"Red Shirt {number}" for number in range(100)]
+    texts += [f"Blue Skirt {number}" for number in range(100)]
+    result = make_negatives(texts, range(200), shares={"attribute": 1})
+    assert result.told == {"attribute": 200}
+    assert "attribute" not in result.counts()

@@ -26,10 +26,11 @@ def test_every_figure_has_the_interval_that_resampling_it_alone_gives(
     ]
     names = set(drawn[0]) - {"rows", "threshold", "confusion_matrix"}
     assert set(found) == names
-    for name in names - {"ece"}:
-        assert found[name] == pytest.approx(
-            percentiles(np.array([one[name] for one in drawn])), abs=1e-12
-        ), name
+    whole = binary_metrics(LABELS, SCORES, 0.5)
+    for name in names:
+        resamples = np.array([one[name] for one in drawn])
+        expected = percentiles(resamples, value=whole[name])
+        assert found[name] == pytest.approx(expected, abs=1e-12), name
 
 
 def test_a_calibration_error_lies_in_its_interval() -> None:
@@ -46,6 +47,21 @@ def test_a_calibration_error_lies_in_its_interval() -> None:
         ]
         assert np.mean(resamples) > value + 0.005
         assert 0 <= low < value < high
+
+
+@pytest.mark.parametrize("share", [0.03, 0.5, 0.97])
+@pytest.mark.parametrize("gap", [0.0, 4.0])
+def test_every_figure_lies_in_its_interval(share: float, gap: float) -> None:
+    random = np.random.default_rng(0)
+    labels = (np.arange(300) < share * 300).astype(int)
+    scores = 1 / (1 + np.exp(-random.normal(gap * labels, 1.0)))
+    images = [f"{row // 2}.jpg" for row in range(300)]
+    values = binary_metrics(labels, scores, 0.9)
+    for name, (low, high) in metric_intervals(
+        labels, scores, 0.9, groups=images, resamples=200
+    ).items():
+        assert np.isnan(low) or low <= values[name] + 1e-12, name
+        assert np.isnan(high) or high >= values[name] - 1e-12, name
 
 
 def test_rows_may_have_thresholds_of_their_own() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.evaluation.objectives import CutCounts, Objective
+from mismatch.evaluation.objectives import CutCounts, Objective, check_prevalence
 
 # 10 of each, three cuts
 COUNTS = CutCounts(
@@ -52,6 +53,39 @@ def test_worth(objective: Objective, written: str, worth: list[float]) -> None:
     assert Objective.parse(written) == objective
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(prevalence=0.03),
+        Objective("cost", 5, 1, prevalence=0.5),
+        Objective("precision", target=0.95, prevalence=0.001),
+        Objective("recall", target=0.9, of="match", prevalence=0.97),
+    ],
+    ids=str,
+)
+def test_a_prevalence_stands_behind_what_is_written(objective: Objective) -> None:
+    plain = replace(objective, prevalence=None)
+    assert str(objective) == f"{plain} at prevalence {objective.prevalence:g}"
+    assert Objective.parse(str(objective)) == objective
+    assert objective.describe().startswith(f"{plain.describe()}, where ")
+
+
+def test_worth_is_that_of_the_weighed_rows() -> None:
+    """Of 20 rows 2 are mismatches: each of the 10 matches counts 1.8, each mismatch 0.2."""
+    weighed = COUNTS.at_prevalence(0.1)
+    assert weighed.rows.tolist() == pytest.approx([20.0] * 3)
+    assert weighed.alarms == pytest.approx([(2 * 1.8 + 6 * 0.2) / 20, (4 * 1.8 + 1.8) / 20, 1.0])
+    assert weighed.recall("mismatch") == pytest.approx([0.6, 0.9, 1.0])
+    worth = Objective(prevalence=0.1).worth(COUNTS)
+    assert worth == pytest.approx([(8 * 1.8 + 6 * 0.2) / 20, (6 * 1.8 + 1.8) / 20, 0.1])
+
+
+@pytest.mark.parametrize("prevalence", [0, 1, -0.1, 3, float("nan"), "0.03", True])
+def test_what_is_no_share_of_mismatches(prevalence: Any) -> None:
+    with pytest.raises(InputError, match=r"`prevalence` is .*0\.03 for three in a hundred"):
+        check_prevalence(prevalence)
+
+
 def test_figures_that_do_not_exist_are_nan() -> None:
     assert np.isnan(COUNTS.precision("match")[2])
     assert COUNTS.recall("match")[2] == 0
@@ -67,6 +101,8 @@ def test_figures_that_do_not_exist_are_nan() -> None:
         "cost:miss=a,alarm=1",
         "mismatch precision>=x",
         "dog recall>=0.5",
+        "accuracy at prevalence x",
+        "accuracy at prevalence",
         "",
     ],
 )

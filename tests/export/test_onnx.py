@@ -5,6 +5,8 @@ nothing behind.
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,12 @@ from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.export import onnx as module
 from mismatch.export.graphs import OPSET
 from mismatch.export.onnx import Rows, export_bundle
+from mismatch.runtime.onnx_engine import open_bundle
 from mismatch.runtime.pipeline import Pair
+from mismatch.runtime.preprocess import Preprocessor
+from mismatch.training.checkpoint import read_meta, write_meta
 from mismatch.training.engine import open_backbone, open_checkpoint
+from tests.support.profiles import ADOBE
 
 OLDER = json.dumps({"format_version": 1, "image_spec": {}, "text_spec": {}, "files": {}})
 
@@ -75,6 +81,29 @@ def test_both_worlds_predict_the_same(
     )
     assert np.std(np.array(onnx_scores, float)) > 1e-3
     assert worlds[0].threshold == worlds[1].threshold == 0.4321
+
+
+@pytest.mark.parametrize("is_older", [False, True], ids=["now", "before colours were converted"])
+def test_both_worlds_see_the_same_colours(
+    tiny_checkpoints: dict[str, Path], family: str, tmp_path: Path, is_older: bool
+) -> None:
+    checkpoint = Path(shutil.copytree(tiny_checkpoints[family], tmp_path / "checkpoint"))
+    if is_older:
+        write_meta(checkpoint, replace(read_meta(checkpoint), colour_profile="ignore"))
+    with_profile, without = tmp_path / "with.png", tmp_path / "without.png"
+    picture = Image.new("RGB", (90, 70), (200, 60, 40))
+    picture.save(with_profile, icc_profile=ADOBE)
+    picture.save(without)
+    torch_engine = open_checkpoint(checkpoint)
+    export_bundle(torch_engine, tmp_path / "bundle")
+    onnx_engine = open_bundle(tmp_path / "bundle", provider="cpu", threads=1)
+    assert onnx_engine.image_spec == torch_engine.image_spec
+    seen = [
+        [Preprocessor(engine.image_spec)(path) for path in (with_profile, without)]
+        for engine in (torch_engine, onnx_engine)
+    ]
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert (seen[0][0] == seen[0][1]).all() == is_older
 
 
 def test_rows_of_the_user_leave_a_reference_of_what_they_look_like(

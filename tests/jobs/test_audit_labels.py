@@ -8,7 +8,9 @@ import csv
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ import mismatch
 from mismatch.backbones.registry import families
 from mismatch.data.drawing import ARTICLES, COLOURS, Combination, draw
 from mismatch.errors import InputError
+from mismatch.jobs import audit_labels as job
 from tests.support.commands import run
 from tests.support.rows import read_rows
 
@@ -342,6 +345,82 @@ def test_heads_that_know_nothing_say_so(shop: Path, tmp_path: Path) -> None:
         "--model", MODEL, *files, "--cache", shop / "cache", "--folds", 2, "--repeats", 1
     )
     assert (result.exit_code, "too little to judge labels by" in result.output) == (0, True)
+
+
+def test_only_chosen_rows_are_ranked_by_heads_of_all(
+    shop: Path, ranked: tuple[Rows, Result], tmp_path: Path
+) -> None:
+    rows = read_rows(shop / "rows.csv")
+    kinds = [
+        "match" if row["label"] == "1" else ("hard", "random")[i % 3 == 0]
+        for i, row in enumerate(rows)
+    ]
+    for row, kind in zip(rows, kinds, strict=True):
+        row["kind"] = kind
+    file = write(tmp_path / "rows.csv", rows)
+    more = ("--image-base-path", shop, "--cache", shop / "cache", *QUICK)
+    given = tmp_path / "given.csv"
+    result = audit("--model", MODEL, "--csv", file, "--output", given, "--only", "label=1", *more)
+    assert result.exit_code == 0, result.output
+    table = read_rows(given)
+    assert {row["label"] for row in table} == {"1"}
+    probabilities = {
+        row["image_path"] + row["text"]: row["out_of_sample_probability"] for row in ranked[0]
+    }
+    for row in table:
+        if row["status"] == "ok":
+            key = row["image_path"] + row["text"]
+            assert row["out_of_sample_probability"] == probabilities[key]
+    ranks = [int(row["rank"]) for row in table if row["rank"]]
+    assert ranks == list(range(1, len(ranks) + 1))
+    assert f"{len(ranks)} of 400 rows ranked" in result.stdout
+    assert f"of {len(ranks)} labels" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--only", "label"], "--only is 'label'; COLUMN=VALUE is needed"),
+        (["--only", "shop=x"], "no column 'shop'"),
+        (["--exclude-kind", "hard"], "--kind-column names another"),
+        (["--kind-column", "sort"], "--kind-column: "),
+        (["--only", "label=2"], "label '2' is neither 0 nor 1"),
+    ],
+)
+def test_a_choice_of_rows_that_is_none_is_refused_before_a_model_is_loaded(
+    shop: Path, tmp_path: Path, args: list[str], words: str
+) -> None:
+    output = tmp_path / "out.csv"
+    result = audit("--model", "absent", "--csv", shop / "rows.csv", "--output", output, *args)
+    assert (result.exit_code, words in result.stderr) == (2, True), result.output
+    assert not output.exists()
+
+
+@dataclass
+class Pairs:
+    """Rows as the embedder returns them."""
+
+    labels: np.ndarray[Any, Any]
+    image_of: np.ndarray[Any, Any]
+    text_of: np.ndarray[Any, Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def test_labels_the_other_way_round_are_said() -> None:
+    """Heads that are trained on them don't see it; the model's own score does."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 80)
+    pairs = Pairs(labels, np.arange(80), np.arange(80))
+    embeddings = np.where(labels == 1, 1.0, -1.0)[:, None].astype(np.float32)
+    embedded: Any = SimpleNamespace(pairs=pairs, images=embeddings, texts=embeddings)
+    right: Any = SimpleNamespace(own_score=lambda images, texts: images[:, 0])
+    wrong: Any = SimpleNamespace(own_score=lambda images, texts: -images[:, 0])
+    none: Any = SimpleNamespace(own_score=None)
+    assert job._reversed(right, embedded) == ""
+    assert job._reversed(none, embedded) == ""
+    assert "other way round" in job._reversed(wrong, embedded)
 
 
 def test_from_python_on_rows_in_memory(

@@ -162,7 +162,9 @@ def test_what_it_refuses(run: Any, write_rows: Any, args: list[str], words: str)
     assert not Path("new").exists()
 
 
-@pytest.mark.parametrize("failing", ["jobs.calibrate._result", "jobs.calibrate.calibration_lines"])
+@pytest.mark.parametrize(
+    "failing", ["jobs.calibrate._result", "jobs.calibration_result.calibration_lines"]
+)
 @pytest.mark.parametrize("output", [(), ("--output", "new")])
 def test_a_command_that_ends_in_an_error_has_stored_nothing(
     run: Any,
@@ -193,7 +195,7 @@ def test_what_can_not_be_printed_is_not_stored(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("mismatch.jobs.calibrate.calibration_lines", full)
+    monkeypatch.setattr("mismatch.jobs.calibration_result.calibration_lines", full)
     result = run("--model", "bundle")
     assert (result.exit_code, sha256_file("bundle/manifest.json")) == (2, before), result.output
 
@@ -270,3 +272,106 @@ def test_a_model_that_tells_nothing_of_these_rows_is_said(run: Any, write_rows: 
     result = run("--model", "openclip:tiny", "--dry-run")
     assert result.exit_code == 0, result.output
     assert "the probabilities hardly differ (by 0.0" in result.stdout
+
+
+def relabelled(write_rows: Any, model: str, share: float, *, reverse: bool = False) -> None:
+    """The rows of rows.csv, of which this share are matches by the model's own score, with some
+    noise; or labels the other way round.
+    """
+    header, *rows = csv.reader(Path("rows.csv").read_text().splitlines())
+    pairs = [{"image_path": image, "text": text} for image, text, _ in rows]
+    predicted = mismatch.load(model, "cpu").predict_pairs(pairs)
+    ranks = np.array([one.similarity_score for one in predicted]).argsort().argsort()
+    noisy = ranks + np.random.default_rng(1).normal(0, 12, len(rows))
+    matches = noisy.argsort().argsort() >= (1 - share) * len(rows)
+    table = [
+        (row[0], row[1], int(is_match != reverse))
+        for row, is_match in zip(rows, matches, strict=True)
+    ]
+    write_rows(Path("rows.csv"), [header, *table])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.95])
+def test_where_a_label_is_rare_the_threshold_still_finds_it(
+    run: Any, write_rows: Any, tiny_bundles: dict[str, Path], share: float
+) -> None:
+    shutil.copytree(tiny_bundles["openclip"], "bundle")
+    relabelled(write_rows, "bundle", share)
+    result = run("--model", "bundle")
+    assert result.exit_code == 0, result.output
+    assert "nan" not in result.output
+    rows = list(csv.DictReader(Path("rows.csv").read_text().splitlines()))
+    called = [one.is_match for one in mismatch.load("bundle", "cpu").predict_pairs(rows)]
+    assert 0 < sum(called) < len(called)
+    if "best Matthews correlation" in result.stderr:
+        labels = [int(row["label"]) for row in rows]
+        assert f"{sum(labels)} of 80 rows" in result.stderr
+
+
+@pytest.mark.parametrize("share", [0.05, 0.95])
+def test_an_objective_that_decides_nothing_is_refused_in_words(
+    run: Any, write_rows: Any, tiny_bundles: dict[str, Path], share: float
+) -> None:
+    header, *rows = csv.reader(Path("rows.csv").read_text().splitlines())
+    chance = np.random.default_rng(0).permutation(80) < share * 80
+    table = [
+        (image, text, int(label)) for (image, text, _), label in zip(rows, chance, strict=True)
+    ]
+    write_rows(Path("rows.csv"), [header, *table])
+    shutil.copytree(tiny_bundles["openclip"], "bundle")
+    before = sha256_file("bundle/manifest.json")
+    result = run("--model", "bundle", "--objective", "accuracy")
+    if result.exit_code == 0:  # a row at the end of the scores happens to be of the rare label
+        called = json.loads(run("--model", "bundle", "--json").stdout)["figures"]["alarm_rate"]
+        assert 0 < called["value"] < 1
+        return
+    assert (result.exit_code, sha256_file("bundle/manifest.json")) == (2, before)
+    assert "every row a" in result.stderr
+    assert "--objective" in result.stderr
+    dry = run("--model", "bundle", "--objective", "accuracy", "--dry-run")
+    assert (dry.exit_code, "every row a" in dry.stderr, "nan" in dry.stdout) == (0, True, False)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_labels_the_other_way_round_are_refused(
+    run: Any, write_rows: Any, tiny_bundles: dict[str, Path], share: float
+) -> None:
+    shutil.copytree(tiny_bundles["openclip"], "bundle")
+    relabelled(write_rows, "bundle", share, reverse=True)
+    before = sha256_file("bundle/manifest.json")
+    result = run("--model", "bundle")
+    assert (result.exit_code, sha256_file("bundle/manifest.json")) == (2, before), result.output
+    assert "other way round" in result.stderr
+    assert "--label-map" in result.stderr
+    dry = run("--model", "bundle", "--dry-run")
+    assert (dry.exit_code, "other way round" in dry.stderr) == (0, True), dry.output
+
+
+def test_a_threshold_for_rare_mismatches(run: Any, tiny_bundles: dict[str, Path]) -> None:
+    shutil.copytree(tiny_bundles["openclip"], "bundle")
+    plain = mismatch.calibrate("bundle", "rows.csv", objective="mcc", dry_run=True)
+    rare = mismatch.calibrate("bundle", "rows.csv", objective="mcc", prevalence=0.05)
+    assert rare.prevalence == 0.05
+    assert rare.threshold.objective == "mcc at prevalence 0.05"
+    assert rare.threshold.value <= plain.threshold.value
+    assert rare.figures["alarm_rate"].value < plain.figures["alarm_rate"].value
+    assert rare.calibration == plain.calibration
+    again = mismatch.calibrate("bundle", "rows.csv", dry_run=True)
+    assert again.threshold.objective == "mcc at prevalence 0.05", "as the stored one"
+    said = run("--model", "bundle", "--prevalence", "0.05", "--dry-run")
+    assert said.exit_code == 0, said.output
+    assert "5 % are mismatches" in said.stdout
+    refused = run("--model", "bundle", "--prevalence", "3")
+    assert refused.exit_code == 2
+    assert "--prevalence is 3.0; the share of mismatches in use" in refused.stderr
+
+
+def test_every_interval_holds_its_own_figure(run: Any, write_rows: Any) -> None:
+    for share in (0.05, 0.5):
+        relabelled(write_rows, "openclip:tiny", share)
+        result = mismatch.calibrate("openclip:tiny", "rows.csv", dry_run=True)
+        for figure in result.figures.values():
+            low, high = figure.interval
+            assert low <= figure.value <= high
+        for point in result.points:
+            assert point.interval[0] <= point.probability <= point.interval[1]

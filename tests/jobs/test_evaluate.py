@@ -534,6 +534,53 @@ def test_a_review_band_next_to_the_threshold_is_refused(run: Any) -> None:
     assert "--review-band from 0.1 to 0.3 does not hold the threshold 0.5000" in result.stderr
 
 
+def rows_of(matches: int, mismatches: int, *, reverse: bool = False) -> list[tuple[Any, ...]]:
+    """Rows that the engine decides rightly, but for one of each label."""
+    good = [("red.png", "red bag", 1)] * (matches - 1) + [("blue.png", "red shoe", 1)]
+    bad = [("red.png", "blue bag", 0)] * (mismatches - 1) + [("blue.png", "blue bag", 0)]
+    rows = [(image, text, int(label != reverse)) for image, text, label in good + bad]
+    return [("image_path", "text", "label"), *rows]
+
+
+@pytest.mark.parametrize(("matches", "mismatches"), [(20, 20), (40, 10), (10, 40)])
+def test_figures_for_another_share_of_mismatches(
+    run: Any, write_rows: Any, matches: int, mismatches: int
+) -> None:
+    write_rows(Path("rows.csv"), rows_of(matches, mismatches))
+    result = run("--prevalence", "0.03", "--json", "--report", "out")
+    assert result.exit_code == 0, result.output
+    weighed = json.loads(result.stdout)["at_prevalence"]
+    recall = 1 - 1 / mismatches
+    alarms = 1 / matches
+    precision = 0.03 * recall / (0.03 * recall + 0.97 * alarms)
+    assert weighed["figures"]["mismatch_precision"] == pytest.approx(precision)
+    assert weighed["figures"]["alarm_rate"] == pytest.approx(0.03 * recall + 0.97 * alarms)
+    for name, (low, high) in weighed["intervals"].items():
+        assert low <= weighed["figures"][name] <= high
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    assert f"the precision of mismatches is {precision:.4f}" in page
+    assert "at_prevalence" in json.loads(Path("out/report.json").read_text(encoding="utf-8"))
+    lines = run("--prevalence", "0.03").stdout.splitlines()
+    assert "where 3 % of the pairs are mismatches" in lines
+    assert any(line.startswith(f"mismatches: precision  {precision:.4f}  ") for line in lines)
+    assert "at_prevalence" not in json.loads(run("--json").stdout)
+    refused = run("--prevalence", "30")
+    assert (refused.exit_code, "--prevalence is 30" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("matches", "mismatches"), [(20, 20), (36, 4)])
+def test_labels_the_other_way_round_are_said(
+    run: Any, write_rows: Any, matches: int, mismatches: int
+) -> None:
+    write_rows(Path("rows.csv"), rows_of(matches, mismatches, reverse=True))
+    result = run("--json")
+    assert result.exit_code == 0, result.output
+    assert "are the labels the other way round?" in result.stderr
+    assert "--label-map" in result.stderr
+    write_rows(Path("rows.csv"), rows_of(matches, mismatches))
+    assert "other way round" not in run().stderr
+
+
 def test_from_python_on_rows_in_memory(
     colour_engine: Any,
     colour_images: Path,

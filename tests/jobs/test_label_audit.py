@@ -54,6 +54,22 @@ def test_what_can_not_be_trusted_is_said() -> None:
     assert any(line.startswith("1,200 rows could not be scored") for line in lines)
 
 
+def test_shares_by_kind_and_reversed_labels_are_said() -> None:
+    sure = Share(0.0, 0.0, 0.004, 0.07, 300)
+    dark = Share(0.1, 0.0, 0.3, 0.07, 60, "heads guess")
+    kinds = {"match": sure, "random": sure, "hard": dark}
+    lines = audit(kinds=kinds, rows=900, reversed_note="are the labels reversed?").summary()
+    assert "400 of 900 rows ranked" in lines[0]
+    assert "warning: are the labels reversed?" in lines
+    assert "random (300): 0.0 %, 0.0 to 0.4 %" in lines[-1]
+    assert "hard (60): can't be told, 0.0 to 30.0 %" in lines[-1]
+    plain = audit(kinds={"match": sure, "mismatch": sure}, rows=400).summary()
+    assert "`kind_column` names them" in plain[-1]
+    assert "400 rows ranked" in plain[0]
+    unknown = audit(share=dark).summary()
+    assert "can't be told, as heads guess" in unknown[-1]
+
+
 def test_a_page_replaces_only_an_older_one(
     colour_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

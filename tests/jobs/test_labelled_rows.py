@@ -9,7 +9,7 @@ import pytest
 
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
-from mismatch.jobs.labelled_rows import check_labels, score_labelled
+from mismatch.jobs.labelled_rows import check_labels, refuse_to_store, score_labelled
 from mismatch.jobs.options import RowSource
 from mismatch.runtime.predictor import Predictor
 
@@ -69,3 +69,13 @@ def test_long_texts_of_other_calls_are_not_counted(
         assert (found.long_texts, found.truncated) == (1, 1)
     found = score_labelled(Predictor(colour_engine(), long_text="chunk"), source)
     assert (found.long_texts, found.truncated) == (1, 0)
+
+
+def test_what_makes_a_model_worse_is_refused_and_a_dry_run_says_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refuse_to_store("", dry_run=False)
+    with pytest.raises(InputError, match="it decides nothing"):
+        refuse_to_store("it decides nothing", dry_run=False)
+    refuse_to_store("it decides nothing", dry_run=True)
+    assert [record.message for record in caplog.records] == ["it decides nothing"]

@@ -138,7 +138,7 @@ def test_labels_and_faults_in_the_file(pairs: Path, tmp_path: Path) -> None:
 
 
 def test_a_lexicon_of_ones_own(pairs: Path, tmp_path: Path) -> None:
-    (tmp_path / "more.yaml").write_text("colour: [red, crimson]\n")
+    (tmp_path / "more.yaml").write_text('colour: [red, "blue, green"]\n')
     result = run(
         pairs,
         "--no-near-duplicates",
@@ -153,9 +153,10 @@ def test_a_lexicon_of_ones_own(pairs: Path, tmp_path: Path) -> None:
     edits = [
         row["text"]
         for row in read_rows(tmp_path / "out.csv")
-        if row["kind"] == "attribute" and "Crimson" in row["text"]
+        if row["kind"] == "attribute" and "Red" in row["text"]
     ]
-    assert len(edits) == sum("Red" in row["text"] for row in read_rows(pairs))
+    # a colour that is in no class stays, and each word goes and comes as often
+    assert 10 < len(edits) <= sum("Red" in row["text"] for row in read_rows(pairs))
 
 
 def test_neighbours_by_a_backbone(pairs: Path, tmp_path: Path) -> None:
@@ -229,23 +230,79 @@ def test_an_image_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> 
 
 
 def test_texts_that_give_labels_away_are_said(tmp_path: Path) -> None:
-    """Each text has two colours, of which few are left to exchange with: edited texts are unlike
-    the others.
-    """
+    """Few texts differ from the others: only these are left to be mismatches."""
+    lines = [
+        f"{number}.png,a {'red thing' if number % 10 else 'blue bag'} {number}"
+        for number in range(300)
+    ]
+    (tmp_path / "in.csv").write_text("\n".join(["image_path,text", *lines]))
+    result = mismatch.make_negatives(tmp_path / "in.csv", near_duplicates=False, kinds="random")
+    assert result.blind_auroc is not None
+    assert result.blind_auroc > 0.55
+    assert result.telltales
+    assert any("the texts give labels away" in line for line in result.summary())
+
+
+def test_words_are_exchanged_both_ways_only(tmp_path: Path) -> None:
     lines = [
         f"{number}.png,{'red' if number % 10 else 'blue'} thing {number}" for number in range(300)
     ]
     (tmp_path / "in.csv").write_text("\n".join(["image_path,text", *lines]))
-    result = run(
-        tmp_path / "in.csv",
-        "--no-near-duplicates",
-        "--kinds",
-        "attribute",
-        "--output",
-        tmp_path / "out.csv",
-    )
+    made = mismatch.make_negatives(tmp_path / "in.csv", near_duplicates=False, kinds="attribute")
+    edited = [row["text"] for row in made.rows if row["kind"] == "attribute"]
+    assert sum("red" in text for text in edited) == sum("blue" in text for text in edited)
+
+
+@pytest.fixture
+def generic(tmp_path: Path) -> Path:
+    """200 pairs with texts that are true of many of their images."""
+    draw = random.Random(1)
+    nouns = ["player", "sword", "map", "castle", "horse", "menu", "castle wall", "dragon"]
+    lines = [f"{n}.png,a {draw.choice(nouns)} and a {draw.choice(nouns)}" for n in range(200)]
+    (tmp_path / "in.csv").write_text("\n".join(["image_path,text", *lines]))
+    return tmp_path / "in.csv"
+
+
+def test_doubtful_mismatches_have_a_file_of_their_own(generic: Path, tmp_path: Path) -> None:
+    options = ("--no-near-duplicates", "--kinds", "random", "--output", tmp_path / "out.csv")
+    result = run(generic, *options)
     assert result.exit_code == 0, result.output
-    assert "warning: the texts give labels away, by words as 'blue'" in result.stdout
+    doubtful = read_rows(tmp_path / "out.doubtful.csv")
+    rows = read_rows(tmp_path / "out.csv")
+    assert list(doubtful[0]) == list(rows[0])
+    assert {row["label"] for row in doubtful} == {"0"}
+    made = {row["image_path"] for row in rows if row["label"] == "0"}
+    assert not made & {row["image_path"] for row in doubtful}
+    assert f"{len(doubtful)} doubtful mismatches" in result.stdout
+    assert "out.doubtful.csv" in result.stdout
+    assert "of the mismatches are true of their images all the same" in result.stdout
+    # neither is replaced unasked, and one that is not needed any more goes
+    assert run(generic, *options).exit_code == 2
+    generic.write_text("image_path,text\n" + "".join(f"{n}.png,red bag {n}\n" for n in range(9)))
+    generic.write_text(
+        generic.read_text() + "".join(f"{n}.png,blue hat {n}\n" for n in range(10, 19))
+    )
+    assert run(generic, *options, "--overwrite").exit_code == 0
+    assert not (tmp_path / "out.doubtful.csv").exists()
+
+
+def test_a_file_of_ones_own_under_the_doubtful_name_stays(generic: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.doubtful.csv").write_text("mine\n")
+    result = run(generic, "--no-near-duplicates", "--overwrite", "--output", tmp_path / "out.csv")
+    assert (result.exit_code, "out.doubtful.csv" in result.stderr) == (2, True)
+    assert (tmp_path / "out.doubtful.csv").read_text() == "mine\n"
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_doubtful_mismatches_from_python(generic: Path) -> None:
+    result = mismatch.make_negatives(generic, near_duplicates=False, kinds="random")
+    assert result.doubtful == len(result.doubtful_rows) > 0
+    assert 0 <= result.likely_true <= 0.05
+    assert result.matches == result.mismatches + result.doubtful + result.missing
+    frame = pytest.importorskip("pandas").read_csv(generic)
+    of_frame = mismatch.make_negatives(frame, near_duplicates=False, kinds="random")
+    assert list(of_frame.doubtful_rows.columns) == list(of_frame.rows.columns)
+    assert set(result.blind_aurocs) == {"random"}
 
 
 def test_the_input_is_never_written_over(pairs: Path) -> None:

@@ -259,3 +259,12 @@ def test_a_job_takes_a_model_by_name_or_one_that_is_loaded(tiny_bundles: dict[st
     with pytest.raises(InputError, match="`threshold` goes with a model's folder"):
         open_predictor(predictor, ModelSettings(), threshold=0.5)
     assert model_name("openclip:tiny") == "openclip:tiny"
+
+
+def test_errors_name_rows_in_memory_as_the_user_knows_them() -> None:
+    rows = [{"image_path": "a.png", "text": "red"}]
+    with (
+        pytest.raises(InputError, match=r"^list:row 2: no; list was read$"),
+        open_rows(rows, RowSettings()) as source,
+    ):
+        raise InputError(f"{source.path}:2: no; {source.path} was read")

@@ -266,3 +266,83 @@ def test_from_python_on_rows_in_memory(run: Any, capsys: pytest.CaptureFixture[s
     with pytest.raises(InputError, match="`review_band` is a tuple"):
         mismatch.tune_threshold("bundle", frame, review_band=(0.3, 0.7))  # type: ignore[arg-type]
     assert capsys.readouterr() == ("", "")
+
+
+def relabelled(
+    write_rows: Any, share: float, *, reverse: bool = False, best_is_wrong: bool = False
+) -> None:
+    """The rows of rows.csv, of which this share are matches by the bundle's own score, with some
+    noise; or labels the other way round, or a mismatch with the highest score.
+    """
+    with Path("rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    predicted = mismatch.load("bundle", "cpu").predict_pairs(rows)
+    ranks = np.array([one.similarity_score for one in predicted]).argsort().argsort()
+    noisy = ranks + np.random.default_rng(1).normal(0, 15, len(rows))
+    matches = noisy.argsort().argsort() >= (1 - share) * len(rows)
+    if best_is_wrong:
+        matches[ranks.argmax()] = False
+    labelled = zip(rows, matches, strict=True)
+    table = [(row["image_path"], row["text"], int(match != reverse)) for row, match in labelled]
+    write_rows(Path("rows.csv"), [("image_path", "text", "label"), *table])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.95])
+def test_where_a_label_is_rare_the_default_still_finds_it(
+    run: Any, write_rows: Any, share: float
+) -> None:
+    relabelled(write_rows, share)
+    result = run("--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert 0 < said["figures"]["alarm_rate"]["value"] < 1
+    for figure in said["figures"].values():
+        assert figure["interval"][0] <= figure["value"] <= figure["interval"][1]
+    assert "nan" not in run("--dry-run").stdout
+
+
+def test_labels_the_other_way_round_are_refused(run: Any, write_rows: Any) -> None:
+    relabelled(write_rows, 0.5, reverse=True)
+    before = Path("bundle/manifest.json").read_bytes()
+    result = run()
+    assert (result.exit_code, "other way round" in result.stderr) == (2, True), result.output
+    assert Path("bundle/manifest.json").read_bytes() == before
+    dry = run("--dry-run", "--objective", "balanced-accuracy")
+    assert "other way round" in dry.stderr
+
+
+def test_costs_at_which_all_is_one_thing_are_refused(run: Any, write_rows: Any) -> None:
+    relabelled(write_rows, 0.5, best_is_wrong=True)
+    before = Path("bundle/manifest.json").read_bytes()
+    result = run("--objective", "cost", "--cost-miss", "100000")
+    assert result.exit_code == 2, result.output
+    assert "calls every row a mismatch" in result.stderr
+    assert Path("bundle/manifest.json").read_bytes() == before
+
+
+def test_a_prevalence_weighs_the_choice_and_all_figures(run: Any) -> None:
+    result = run("--prevalence", "0.1", "--objective", "mcc", "--max-risk", "0.3", "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["prevalence"] == 0.1
+    assert said["threshold"]["objective"] == "mcc at prevalence 0.1"
+    figures = commands.run(
+        "evaluate", "--model", "bundle", "--csv", "rows.csv", "--prevalence", "0.1", "--json"
+    )
+    weighed = json.loads(figures.stdout)["at_prevalence"]
+    assert weighed["prevalence"] == 0.1
+    for name, figure in said["figures"].items():
+        assert weighed["figures"][name] == pytest.approx(figure["value"]), name
+    lines = run("--prevalence", "0.1", "--objective", "mcc", "--dry-run").stdout
+    assert "10 % of the pairs are mismatches" in lines
+    assert "10 % are mismatches; the rows are weighed so" in lines
+    card = commands.run("evaluate", "--model", "bundle", "--csv", "rows.csv").stdout
+    assert "best mcc at prevalence 0.1" in card
+
+
+@pytest.mark.parametrize("value", ["0", "1", "3", "-0.1"])
+def test_what_is_no_prevalence_is_refused(run: Any, value: str) -> None:
+    result = run("--prevalence", value)
+    assert result.exit_code == 2
+    assert "--prevalence is" in result.stderr
+    assert "0.03 for three in a hundred" in result.stderr

@@ -7,7 +7,7 @@ from typing import Any
 from mismatch.evaluation.bootstrap import Interval
 from mismatch.evaluation.review import Coverage
 from mismatch.evaluation.threshold import FIGURES, threshold_table
-from mismatch.jobs.calibrate import Figure
+from mismatch.jobs.calibration_result import Figure
 from mismatch.jobs.tune_threshold import ThresholdResult
 from mismatch.reports.threshold_lines import threshold_lines
 from mismatch.specs import ReviewBand, SliceThresholds, Threshold

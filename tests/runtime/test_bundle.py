@@ -14,6 +14,7 @@ from mismatch.errors import CheckpointError
 from mismatch.io.atomic import sealed
 from mismatch.runtime.bundle import GRAPHS, read_bundle
 from mismatch.specs import Threshold
+from tests.support.paths import BUNDLE
 
 
 @pytest.fixture
@@ -33,6 +34,11 @@ def test_the_manifest_carries_everything(bundle: Path) -> None:
     assert manifest.head.kind == "adapter"
     assert (manifest.precision, manifest.opset) == ("fp32", 20)
     assert len(json.loads(manifest.text_spec.tokenizer_json)["model"]["vocab"]) > 100
+    assert manifest.image_spec.colour_profile == "convert"
+
+
+def test_a_bundle_of_an_earlier_version_sees_the_colours_that_it_saw() -> None:
+    assert read_bundle(BUNDLE).image_spec.colour_profile == "ignore"
 
 
 @pytest.mark.parametrize("name", [*GRAPHS, "tokenizer.json", "parity.json"])

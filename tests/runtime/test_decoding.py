@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mismatch.runtime.crew import NICENESS
 from mismatch.runtime.decoding import DecodingPool
 from mismatch.runtime.preprocess import PreparedImage, Preprocessor, decoded_by, open_image
 from mismatch.specs import ImageSpec
+from tests.support.profiles import ADOBE, CMYK, GREY, SRGB
 
 COSTLY = hostile.jpeg_of_scans(7_000, 64)  # half a second, where all of its pixels are wanted
 SPEC = ImageSpec(size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -61,6 +63,31 @@ def test_the_pixels_are_those_of_this_process(
     prepared = PreparedImage(b"", pool.submit(data, spec).result())
     np.testing.assert_array_equal(alone(prepared), alone(data))
     np.testing.assert_array_equal(np.asarray(isolated.picture(prepared)), prepared.pixels)
+
+
+@pytest.mark.parametrize("colours", ["convert", "ignore"])
+def test_colours_are_converted_there_as_here(pool: DecodingPool, colours: Any) -> None:
+    spec = replace(SPEC, colour_profile=colours)
+    levels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    picture = Image.fromarray(levels)
+    pictures = [
+        (picture, ADOBE),
+        (picture.convert("CMYK"), CMYK),
+        (picture.convert("L"), GREY),
+        (picture, ADOBE[:150]),
+        (picture, SRGB),
+    ]
+    plain = Preprocessor(replace(SPEC, colour_profile="ignore"))
+    differ = []
+    for image, profile in pictures:
+        file = io.BytesIO()
+        image.save(file, "TIFF", icc_profile=profile)
+        data = file.getvalue()
+        shown = Preprocessor(spec, pool)(data)
+        np.testing.assert_array_equal(shown, Preprocessor(spec)(data))
+        assert pool.image(data, (0, 0, 0)).tobytes() == open_image(data).tobytes()
+        differ.append(bool((shown != plain(data)).any()))
+    assert differ == ([True] * 3 + [False] * 2 if colours == "convert" else [False] * 5)
 
 
 def test_pixels_that_are_decoded_already_stay_here(pool: DecodingPool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,6 +68,18 @@ def test_the_fingerprint_follows_the_weights(tiny_bundles: dict[str, Path]) -> N
         for name in ("hf-clip", "openclip", "hf-clip")
     ]
     assert prints[0] == prints[2] != prints[1]
+
+
+def test_the_fingerprint_follows_the_colours(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    """So the cache keeps embeddings of converted colours apart from others."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundles["hf-clip"], folder)
+    before = open_bundle(folder, provider="cpu", threads=1).fingerprint
+    manifest = read_bundle(folder)
+    write_manifest(
+        folder, replace(manifest, image_spec=replace(manifest.image_spec, colour_profile="ignore"))
+    )
+    assert open_bundle(folder, provider="cpu", threads=1).fingerprint != before
 
 
 @pytest.mark.skipif(

@@ -19,11 +19,13 @@ import PIL
 import pytest
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
+from mismatch.colour_profiles import to_srgb
 from mismatch.errors import ImageError, ImageNotFoundError, MachineError
 from mismatch.io.remote import Remote
 from mismatch.runtime import open_image as opening
 from mismatch.runtime.preprocess import Preprocessor, open_image
 from mismatch.specs import ImageSpec
+from tests.support.profiles import ADOBE
 
 CLIP = ImageSpec(size=32, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))
 
@@ -583,6 +585,19 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(
     difference = np.abs(preprocess(data) - whole)
     assert difference.mean() <= 0.5
     assert difference.max() <= (6 if times > 1 else 0)
+
+
+def test_a_large_jpeg_with_a_profile_is_decoded_smaller_and_converted_alike() -> None:
+    preprocess = Preprocessor(ImageSpec(size=32, mean=(0, 0, 0), std=(1 / 255,) * 3))
+    coarse = np.random.default_rng(0).integers(40, 216, (6, 8, 3), dtype=np.uint8)
+    large = Image.fromarray(coarse).resize((800, 600), Image.Resampling.BICUBIC)
+    data = encoded(large, "JPEG", quality=95, icc_profile=ADOBE)
+    assert preprocess.reduction(large.size) == 8
+    whole = preprocess.resize(to_srgb(Image.open(io.BytesIO(data)), ADOBE))
+    difference = np.abs(preprocess(data).transpose(1, 2, 0) - np.asarray(whole))
+    assert difference.mean() <= 0.5
+    assert difference.max() <= 6
+    assert np.abs(preprocess(data) - preprocess(large)).mean() > 3
 
 
 # what has no whole number of smaller pixels is decoded whole

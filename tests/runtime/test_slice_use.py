@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 import mismatch
+from mismatch.errors import InputError
+from mismatch.jobs.explain_rows import explain_pair
+from mismatch.jobs.predict_pair import predict_pair
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.slice_use import SliceUse
 from mismatch.specs import ScoreSpec, SliceThresholds, Threshold
@@ -81,6 +84,43 @@ def test_an_evaluation_says_how_many_rows_their_slices_decided(predictor: Predic
     assert "thresholds by shop of their own for 2 rows" in result.summary()[1]
     none = mismatch.evaluate(predictor, rows())
     assert "thresholds by shop of their own for 0 rows" in none.summary()[1]
+
+
+PAIR_FUNCTIONS: dict[str, Callable[[Predictor, Any], Any]] = {
+    "predict": lambda predictor, value: predictor.predict("red.png", "red", slice_value=value),
+    "explain": lambda predictor, value: mismatch.explain(
+        predictor, "red.png", "red", slice_value=value
+    ),
+    "predict_pair": lambda predictor, value: predict_pair(
+        predictor, "red.png", "red", slice_value=value
+    ),
+    "explain_pair": lambda predictor, value: explain_pair(
+        predictor, "red.png", "red", slice_value=value
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIR_FUNCTIONS)
+def test_a_value_of_a_pair_that_has_no_threshold_is_said_once(
+    name: str, predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    for value in (f"other {name}", f"strikt {name}", f"other {name}"):
+        PAIR_FUNCTIONS[name](predictor, value)
+    said = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert [f"other {name}" in said[0], f"strikt {name}" in said[1], len(said)] == [True, True, 2]
+    assert all(fact in said[0] for fact in ("'shop'", "'strict'", "0.5000", "`slice_value`"))
+    caplog.clear()
+    known: list[object] = ["strict", None, *([True] if name in ("predict", "explain") else [])]
+    for known_value in known:
+        PAIR_FUNCTIONS[name](predictor, known_value)
+    assert "WARNING" not in [one.levelname for one in caplog.records]
+
+
+@pytest.mark.parametrize("name", ["predict_pair", "explain_pair"])
+def test_a_value_is_refused_where_the_model_has_no_slices(name: str, predictor: Predictor) -> None:
+    plain = Predictor(predictor.engine, threshold=0.4)
+    with pytest.raises(InputError, match="`slice_value` has no effect"):
+        PAIR_FUNCTIONS[name](plain, "strict")
 
 
 def test_nothing_is_said_of_no_rows() -> None:

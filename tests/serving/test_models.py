@@ -58,6 +58,25 @@ def test_each_request_gets_the_model_that_it_names(colour_engine: Any) -> None:
         assert form.json()["model_id"] == said["strict"]["model_id"]
         status, words = problem(client.post("/v1/predict", json=PAIR | {"model": "other"}))
         assert (status, words) == (400, "there is no model 'other'; default, strict are there")
+        for nameless in (
+            client.post("/v1/predict", json=PAIR | {"model": ""}),
+            client.post("/v1/explain", json=PAIR | {"model": ""}),
+            client.post(
+                "/v1/predict/batch",
+                json={
+                    "images": {"a": PAIR["image"]},
+                    "texts": {"a": "red"},
+                    "pairs": [{"image": "a", "text": "a"}],
+                    "model": "",
+                },
+            ),
+            client.post(
+                "/v1/predict", files={"image": image("red")}, data={"text": "red", "model": ""}
+            ),
+            client.get("/v1/model", params={"name": ""}),
+        ):
+            status, words = problem(nameless)
+            assert (status, words) == (400, "there is no model ''; default, strict are there")
         assert (
             'mismatch_similarity_score_count{model="strict",prediction="mismatch"}'
             in client.get("/metrics").text

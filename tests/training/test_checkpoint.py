@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -379,6 +380,35 @@ def test_a_checkpoint_of_an_older_version_has_no_hashes_and_is_read(folder: Path
         torch.equal(value, again.state_dict()[name])
         for name, value in detector.state_dict().items()
     )
+
+
+def as_written_earlier(folder: Path) -> None:
+    """Drop what mismatch.json says since colours are converted."""
+    path = folder / "mismatch.json"
+    data = json.loads(path.read_text())
+    assert data.pop("colour_profile") == "convert"
+    del data["checksum"]
+    path.write_text(json.dumps(sealed(data)))
+
+
+def test_a_checkpoint_of_an_older_version_sees_the_colours_that_it_saw(
+    folder: Path, tmp_path: Path
+) -> None:
+    as_written_earlier(folder)
+    detector, meta = load_detector(folder)
+    assert detector.backbone.image_spec.colour_profile == meta.colour_profile == "ignore"
+    save_checkpoint(tmp_path / "next", detector, replace(meta, colour_profile="convert"), {})
+    assert load_detector(tmp_path / "next")[0].backbone.image_spec.colour_profile == "ignore"
+
+
+@pytest.mark.parametrize("value", ["srgb", None, 1, []])
+def test_an_unknown_way_with_colours_is_refused(folder: Path, value: Any) -> None:
+    path = folder / "mismatch.json"
+    data = json.loads(path.read_text()) | {"colour_profile": value}
+    del data["checksum"]
+    path.write_text(json.dumps(sealed(data)))
+    with pytest.raises(CheckpointError, match="colour_profile"):
+        read_meta(folder)
 
 
 def test_the_folder_above_names_the_checkpoints_in_it(folder: Path) -> None:

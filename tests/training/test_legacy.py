@@ -103,6 +103,7 @@ def test_prediction_is_the_fine_tuned_backbones_cosine_and_says_so(
     )
     untrained = mismatch.load("hf-clip:tiny", "cpu").encode_images([colour_images / "red.png"])
     assert np.abs(untrained - image).max() > 0.01  # these are the folder's own weights
+    assert predictor.engine.image_spec.colour_profile == "ignore", "as that pipeline did"
 
 
 def test_the_command_line_predicts_and_evaluates(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mismatch.colour_profiles import embedded_profile, profile_problem
 from mismatch.data.audit.findings import Finding, in_lines
 from mismatch.data.audit.placeholders import emptiness, is_transparent
 from mismatch.data.near_duplicates import Fingerprint, fingerprint
@@ -59,6 +60,11 @@ ODDITIES = {  # in the order of a report; one image, several
         f"is under {SMALL} pixels on a side",
         f"are under {SMALL} pixels on a side",
         "there is little to see, as in a placeholder",
+    ),
+    "colour_profile": (
+        "has a colour profile that can't be used",
+        "have colour profiles that can't be used",
+        "its colours are taken for sRGB's",
     ),
 }
 
@@ -112,7 +118,7 @@ def _may_be_transparent(path: str) -> bool:
 
 def oddities(path: str | Path) -> tuple[str, ...]:
     """Return what is odd about the file of an image that can be decoded: some of animated, mode,
-    aspect, small. Only its header is read.
+    aspect, small, colour_profile. Only its header is read.
     """
     from PIL import Image
 
@@ -125,6 +131,7 @@ def oddities(path: str | Path) -> tuple[str, ...]:
                 "mode": image.mode not in USUAL_MODES,
                 "aspect": long > LONG * short,
                 "small": short < SMALL,
+                "colour_profile": bool(profile_problem(embedded_profile(image))),
             }
     except OSError:  # gone since it was decoded
         return ()

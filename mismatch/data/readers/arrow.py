@@ -31,6 +31,7 @@ __all__ = [
     "EMBEDDED",
     "arrow_header",
     "arrow_rows",
+    "class_names",
     "import_pyarrow",
 ]
 
@@ -130,7 +131,7 @@ class _Source:
             field.name: str(field.type) for field in schema if field.name not in self.kept
         }
         self._values = ArrowValues(
-            self.pa, reading.columns, self.kept, _class_names(schema.metadata or {})
+            self.pa, reading.columns, self.kept, class_names(schema.metadata or {})
         )
         self._characters = 0  # of all values that have been handed out
 
@@ -293,7 +294,7 @@ def _size(file: Path | Remote) -> int:
         return opened.seek(0, io.SEEK_END)
 
 
-def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+def class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
     """Map a column → the names of its classes, which datasets stores as numbers; a label is what it
     is called, not where it stands in that list.
     """

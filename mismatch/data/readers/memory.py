@@ -17,6 +17,7 @@ import numpy as np
 
 from mismatch.data.columns import SEPARATOR, Columns
 from mismatch.data.encoding import is_utf8
+from mismatch.data.readers.arrow import class_names
 from mismatch.data.rows import as_text
 from mismatch.errors import ImageError, InputError, MachineError
 from mismatch.images import ImageSource, as_image_source, encoded_image
@@ -105,9 +106,17 @@ def row_mappings(rows: RowsLike) -> Iterator[Mapping[str, Any]]:
     if hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
         return _pandas_rows(rows)
     if hasattr(rows, "to_batches") and hasattr(rows, "column_names"):  # pyarrow
-        return (row for batch in rows.to_batches() for row in batch.to_pylist())
+        names = class_names(rows.schema.metadata or {})
+        return _with_class_names(
+            (row for batch in rows.to_batches() for row in batch.to_pylist()), names
+        )
     if hasattr(rows, "cast_column") and hasattr(rows, "features"):  # datasets
-        return iter(_with_encoded_images(rows))
+        names = {
+            name: list(map(str, feature.names))
+            for name, feature in rows.features.items()
+            if type(feature).__name__ == "ClassLabel"
+        }
+        return _with_class_names(_with_encoded_images(rows), names)
     if not isinstance(rows, Iterable):
         raise InputError(f"the rows are {article(type(rows).__name__)}; {NEEDED}")
     return _checked(rows)
@@ -142,6 +151,23 @@ def _with_encoded_images(dataset: Any) -> Any:
         if type(feature).__name__ == "Image" and getattr(feature, "decode", False):
             dataset = dataset.cast_column(name, type(feature)(decode=False))
     return dataset
+
+
+def _with_class_names(
+    rows: Iterable[Mapping[str, Any]], names: Mapping[str, Sequence[str]]
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows with what their classes are called in place of their numbers: a label is its
+    name, as in a file of such a table, not where that stands in a list.
+    """
+    for row in rows:
+        yield {**row, **{name: _class_name(row.get(name), names[name]) for name in names}}
+
+
+def _class_name(value: Any, names: Sequence[str]) -> Any:
+    """Return the name of a class; None for -1, by which datasets means that there is none."""
+    if not isinstance(value, int) or value >= len(names):
+        return value
+    return names[value] if value >= 0 else None
 
 
 class _Spooled:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector, choose_device
 from mismatch.training.engine import TorchEngine, open_checkpoint
 from mismatch.training.feeds.batches import PairSet
-from mismatch.training.head import COMMON_DIM, build_head, head_spec_for
+from mismatch.training.head import COMMON_DIM, Head, build_head, head_spec_for
 from mismatch.training.legacy import FAMILY, is_legacy
 from mismatch.training.tuning.modes import MODES
 
@@ -82,6 +83,9 @@ class Embedder:
     engine: Engine
     head: HeadSpec
     note: str  # empty where there is nothing to say
+    # (B, image_width), (B, text_width) → (B,): the score that the model has itself, higher for a
+    # better fit; None where its towers share no space and it has no head
+    own_score: Callable[[Array, Array], Array] | None = None
 
     def embed(
         self,
@@ -145,23 +149,51 @@ def open_embedder(
             engine.engine,
             replace(spec, kind="adapter", normalisation="standard", common_dim=common, **RECIPE),
             BUNDLE_NOTE,
+            engine.engine.logits,
         )
     if threads is not None:
         torch.set_num_threads(threads)
     device = choose_device(provider)
-    backbone, family, model_id, score, note = _open(reference)
+    opened = _open(reference)
+    backbone = opened.backbone
     spec = head_spec_for(backbone, "adapter", **RECIPE, features=features_offered(backbone))
-    meta = meta_for(family, model_id, spec, score=score)
+    meta = meta_for(opened.family, opened.model_id, spec, score=opened.score)
     with torch.random.fork_rng(devices=[]):  # a head's first weights are drawn
         head = build_head(spec)
     engine = TorchEngine(Detector(backbone, head), meta, device=device)
-    return Embedder(engine, spec, note)
+    own_score = None
+    if opened.head is not None and _widths(opened.head.spec) == _widths(spec):
+        own_score = TorchEngine(Detector(backbone, opened.head), meta, device=device).logits
+    elif backbone.shared_space:
+        own_score = partial(_cosines, backbone.image_dim)
+    return Embedder(engine, spec, opened.note, own_score)
 
 
-def _open(reference: str) -> tuple[Backbone, str, str, ScoreSpec | None, str]:
-    """Return a backbone, its family and model, how a checkpoint scores, and what is to be said of
-    weights that may have seen the labels.
-    """
+def _widths(spec: HeadSpec) -> tuple[int, int]:
+    return spec.image_width, spec.text_width
+
+
+def _cosines(width: int, images: Array, texts: Array) -> Array:
+    """Map (B, image_width), (B, text_width) → (B,) cosines of the embeddings, without features."""
+    left = images[:, :width]
+    right = texts[:, :width]
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return np.asarray((left * right).sum(1) / np.maximum(lengths, 1e-12), np.float32)
+
+
+class _Opened(NamedTuple):
+    """A backbone, and what is known of its weights."""
+
+    backbone: Backbone
+    family: str
+    model_id: str
+    score: ScoreSpec | None  # how a checkpoint scores
+    note: str  # on weights that may have seen the labels
+    head: Head | None = None  # a checkpoint's
+
+
+def _open(reference: str) -> _Opened:
+    """Open a checkpoint, an older pipeline's folder, or a backbone by its name."""
     if is_checkpoint(reference):
         detector, meta = load_detector(reference)
         tuned = str(meta.train.get("tune", "full"))
@@ -173,7 +205,9 @@ def _open(reference: str) -> tuple[Backbone, str, str, ScoreSpec | None, str]:
                 f" {REMEMBERS.format(other=f'{meta.family}:{meta.model_id}')}"
             )
         )
-        return detector.backbone, meta.family, meta.model_id, meta.score, note
+        return _Opened(
+            detector.backbone, meta.family, meta.model_id, meta.score, note, detector.head
+        )
     if reference.partition(":")[0] not in families() and not is_legacy(reference):
         open_checkpoint(reference)  # raises and says what to do
     family, model_id = (FAMILY, reference) if is_legacy(reference) else parse_reference(reference)
@@ -183,13 +217,8 @@ def _open(reference: str) -> tuple[Backbone, str, str, ScoreSpec | None, str]:
         if is_legacy(reference)
         else ""
     )
-    return (
-        load_backbone(f"{family}:{model_id}" if is_legacy(reference) else reference),
-        family,
-        model_id,
-        None,
-        note,
-    )
+    backbone = load_backbone(f"{family}:{model_id}" if is_legacy(reference) else reference)
+    return _Opened(backbone, family, model_id, None, note)
 
 
 def _why(

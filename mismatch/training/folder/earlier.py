@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mismatch.errors import CheckpointError
-from mismatch.training.checkpoint import is_checkpoint
+from mismatch.training.checkpoint import META, is_checkpoint
 from mismatch.training.folder.state import Note, read_note
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "STARTED_FROM",
     "WITH_STATE",
     "earlier_checkpoints",
+    "is_clone",
     "is_own",
     "resumable",
     "unfinished",
@@ -59,6 +60,11 @@ def is_own(folder: Path, path: Path) -> bool:
         and bool(OWN_NAMES.fullmatch(path.name))
         and path.name != STARTED_FROM
     )
+
+
+def is_clone(path: Path, checkpoint: Path) -> bool:
+    """Return whether a checkpoint is another one, or that under a second name, as best_model is."""
+    return (path / META).read_bytes() == (checkpoint / META).read_bytes()
 
 
 def earlier_checkpoints(folder: Path) -> list[Path]:

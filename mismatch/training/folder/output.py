@@ -38,6 +38,7 @@ from mismatch.training.folder.earlier import (
     OWN_NAMES,
     STARTED_FROM,
     earlier_checkpoints,
+    is_clone,
     unfinished,
 )
 from mismatch.training.folder.history import FIGURES, MORE_FIGURES
@@ -127,7 +128,7 @@ class RunFolder:
                 [
                     path
                     for path in earlier_checkpoints(self.folder)
-                    if path not in self.written and path != self.start
+                    if path != self.start and not is_clone(path, self.written[0])
                 ]
             )
             self._write_settings()

@@ -11,6 +11,7 @@ from PIL import Image
 from mismatch.data.audit.images import Look, Seen, oddities, oddity_findings
 from mismatch.errors import ImageError
 from mismatch.runtime.preprocess import open_image
+from tests.support.profiles import P3
 
 
 def moving(path: Path, **options: Any) -> None:
@@ -35,6 +36,12 @@ def moving(path: Path, **options: Any) -> None:
         ("long.png", lambda path: Image.new("RGB", (80, 320)).save(path), ()),
         ("dot.gif", lambda path: Image.new("P", (1, 1)).save(path), ("small",)),
         ("line.png", lambda path: Image.new("RGB", (31, 400)).save(path), ("aspect", "small")),
+        ("phone.png", lambda path: Image.new("RGB", (64, 64)).save(path, icc_profile=P3), ()),
+        (
+            "cut.jpg",
+            lambda path: Image.new("RGB", (64, 64)).save(path, icc_profile=P3[:200]),
+            ("colour_profile",),
+        ),
     ],
 )
 def test_what_is_odd(tmp_path: Path, name: str, make: Any, odd: tuple[str, ...]) -> None:

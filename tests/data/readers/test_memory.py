@@ -45,6 +45,39 @@ def test_tables_and_iterables_are_rows(number: int) -> None:
     assert [row["note"] for row in found] == [None, "n"]
 
 
+CLASSES = ["match", "mismatch"]  # 0 and 1
+CLASS_ROWS = [{"image_path": f"{n}.png", "text": "red", "label": n} for n in (0, 1, -1)]
+
+
+def test_classes_of_a_dataset_are_their_names() -> None:
+    """A stand-in, known by its methods as a dataset is."""
+
+    class ClassLabel:
+        names = CLASSES
+
+    class Dataset:
+        features = {"label": ClassLabel()}  # noqa: RUF012
+        cast_column = None
+
+        def __iter__(self) -> Any:
+            return iter(CLASS_ROWS)
+
+    found = [row["label"] for row in row_mappings(Dataset())]
+    assert found == ["match", "mismatch", None]
+
+
+def test_classes_of_an_arrow_table_are_their_names() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    feature = {"label": {"_type": "ClassLabel", "names": CLASSES}}
+    info = json.dumps({"info": {"features": feature}}).encode()
+    table = pyarrow.Table.from_pylist(CLASS_ROWS[:2])
+    table = table.replace_schema_metadata({"huggingface": info})
+    columns = Columns(label_map="match=1,mismatch=0")
+    with rows_file(table, columns) as (path, _):
+        rows = list(read_rows(path, require_label=True, columns=columns))
+    assert [row.label for row in rows] == [1, 0]
+
+
 def test_a_polars_table_is_known_by_its_methods() -> None:
     class Table:
         columns = ("image_path", "text")

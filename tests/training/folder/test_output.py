@@ -105,6 +105,37 @@ def test_an_earlier_runs_checkpoints_go_at_the_first_write_and_foreign_files_sta
     ]
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_that_goes_on_says_nothing_of_its_own_checkpoints(
+    logged: list[str], loaded: Loaded, tmp_path: Path, epochs: int
+) -> None:
+    run = RunFolder(tmp_path)
+    for epoch in range(1, epochs + 1):
+        save(run, loaded, epoch)
+    before = names(tmp_path)
+    RunFolder(tmp_path).resume_from(
+        tmp_path / f"checkpoint_epoch_{epochs}", epochs, epochs, figures(epochs)
+    )
+    assert names(tmp_path) == before
+    assert not logged
+
+
+def test_what_was_cut_short_before_an_earlier_run_went_is_done_when_it_goes_on(
+    logged: list[str], loaded: Loaded, tmp_path: Path
+) -> None:
+    detector, meta = loaded
+    earlier = RunFolder(tmp_path)
+    for epoch in (1, 2):
+        save(earlier, (detector, replace(meta, train={"seed": 1})), epoch)
+    own = RunFolder(tmp_path / "own")
+    save(own, loaded, 1)
+    shutil.rmtree(tmp_path / "checkpoint_epoch_1")
+    shutil.move(tmp_path / "own" / "checkpoint_epoch_1", tmp_path)
+    RunFolder(tmp_path).resume_from(tmp_path / "checkpoint_epoch_1", 1, 1, figures(1))
+    assert logged == [f"{tmp_path}: removed the earlier run's checkpoint_epoch_2, best_model"]
+    assert load_detector(tmp_path / "best_model")[1] == meta
+
+
 def test_of_a_linked_best_model_the_link_goes_and_its_target_stays(
     loaded: Loaded, tmp_path: Path
 ) -> None:
