@@ -119,11 +119,11 @@ def _check_shares(texts: Sequence[str], shares: Mapping[str, float]) -> None:
         )
 
 
-def closed_exchange(given: Mapping[int, int]) -> dict[int, int]:
+def closed_exchange(assigned: Mapping[int, int]) -> dict[int, int]:
     """Return those of the rows, with the rows whose texts they get, that give theirs to others of
     them: each text is a mismatch as often as a match.
     """
-    closed = dict(given)
+    closed = dict(assigned)
     while closed.keys() != set(closed.values()):
         both = closed.keys() & set(closed.values())
         closed = {row: other for row, other in closed.items() if row in both and other in both}
@@ -174,19 +174,19 @@ class _Maker:
             [row for row in pool if row not in used],
         )
 
-    def _untold(self, given: dict[int, int]) -> dict[int, int]:
+    def _untold(self, assigned: dict[int, int]) -> dict[int, int]:
         """Return the rows with the rows whose texts they get; where texts alone tell these, only
         rows whose own texts are given away as well.
         """
         auroc = blind_pair_auroc(
-            [self.texts[row] for row in given],
-            [self.texts[other] for other in given.values()],
-            [self.images[row] for row in given],
+            [self.texts[row] for row in assigned],
+            [self.texts[other] for other in assigned.values()],
+            [self.images[row] for row in assigned],
         )
         if auroc is None or auroc <= MAX_BLIND:
-            return given
-        closed = closed_exchange(given)
-        self._count_told("random", len(given) - len(closed))
+            return assigned
+        closed = closed_exchange(assigned)
+        self._count_told("random", len(assigned) - len(closed))
         return closed
 
     def _count_told(self, kind: str, count: int) -> None:

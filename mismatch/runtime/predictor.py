@@ -1,6 +1,4 @@
-"""Predictor: what users hold. Scores pairs with a checkpoint or a bundle, whichever engine runs
-it.
-"""
+"""Predictor: what users hold. It scores pairs with a checkpoint or a bundle, by either engine."""
 
 from __future__ import annotations
 
