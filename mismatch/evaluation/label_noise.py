@@ -35,7 +35,8 @@ MAX_NOISE = 0.45  # of a label's rows; beyond, labels would be reversed
 MIN_KIND = 40  # rows of a kind that is judged apart; rarer ones are judged together
 MIN_LABEL = 40  # rows of either label, below which nothing can be told
 MIN_AUROC = 0.75  # of heads on a kind, below which they don't know
-MAX_WIDTH = 0.1  # of an interval, beyond which a share isn't known
+MAX_WIDTH = 0.15  # of an interval, beyond which a share isn't known
+MAX_DARK = 0.1  # of the rows, that may be of kinds which heads don't know
 OTHERS = "(other kinds)"
 MATCH = "match"
 
@@ -295,7 +296,7 @@ def _why(cells: _Cells, sizes: Floats, kinds: Sequence[int]) -> str:
     if sum(sizes[k] for k in kinds) < MIN_LABEL:
         return f"fewer than {MIN_LABEL} rows are too few"
     dark = [k for k in kinds if not cells.aurocs[k] >= MIN_AUROC]
-    if sum(sizes[k] for k in dark) <= MAX_WIDTH * sum(sizes[k] for k in kinds):
+    if sum(sizes[k] for k in dark) <= MAX_DARK * sum(sizes[k] for k in kinds):
         return ""
     worst = min(dark, key=lambda k: cells.aurocs[k])
     return f"heads rank a match above a mismatch {100 * cells.aurocs[worst]:.0f} times in 100" + (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mismatch.errors import InputError
 
-__all__ = ["FIGURES", "NAMES", "CutCounts", "Label", "Objective", "check_prevalence"]
+__all__ = ["FIGURES", "NAMES", "CutCounts", "Kind", "Label", "Objective", "check_prevalence"]
 
 Floats = NDArray[np.float64]
 Kind = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost", "precision", "recall"]

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mismatch.evaluation.metrics import auroc, checked
-from mismatch.evaluation.objectives import CutCounts, Label, Objective
+from mismatch.evaluation.objectives import CutCounts, Kind, Label, Objective
 from mismatch.evaluation.threshold import Cuts, choose_threshold
 from mismatch.specs import Threshold
 
 __all__ = ["Chosen", "choose_by_default", "decides_nothing", "reversed_labels"]
 
 MIN_RECALL = 0.1  # of either label; below it the default objective gives way to another one
-INSTEAD = "mcc"  # which is 0 where every row is called one thing
+INSTEAD: Kind = "mcc"  # which is 0 where every row is called one thing
 MAX_REVERSED = 0.35  # AUROC, above which labels are not taken for reversed
 DEVIATIONS = 3.0  # below 0.5, by which an AUROC is no chance
 

@@ -36,7 +36,7 @@ class Rows(NamedTuple):
         found = estimate_noise(
             self.labels, self.probabilities, self.kinds, groups=self.images, chosen=some, **options
         ).all_rows
-        return found.interval.low <= self.wrong[some].mean() <= found.interval.high
+        return bool(found.interval.low <= self.wrong[some].mean() <= found.interval.high)
 
 
 def scored(rate: float, seed: int, rows: int = 600) -> Rows:

@@ -210,7 +210,7 @@ def test_the_share_of_wrong_labels_is_told_with_its_range(ranked: tuple[Rows, Re
         r"about ([\d.]+) % of 400 labels look wrong \(\d+\), ([\d.]+) to ([\d.]+) % with",
         ranked[1].output,
     )
-    assert found
+    assert found, ranked[1].output
     assert float(found[2]) <= 5 <= float(found[3])
 
 
