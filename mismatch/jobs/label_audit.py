@@ -152,5 +152,5 @@ def _by_kind(audit: LabelAudit) -> Iterator[str]:
     elif len(parts) == 2:
         yield (
             "kinds of mismatch are not told apart here, so that hard ones may count as wrong;"
-            " `kind_column` names them"
+            " a column of kinds tells them apart"
         )

@@ -64,7 +64,7 @@ def test_shares_by_kind_and_reversed_labels_are_said() -> None:
     assert "random (300): 0.0 %, 0.0 to 0.4 %" in lines[-1]
     assert "hard (60): can't be told, 0.0 to 30.0 %" in lines[-1]
     plain = audit(kinds={"match": sure, "mismatch": sure}, rows=400).summary()
-    assert "`kind_column` names them" in plain[-1]
+    assert "a column of kinds" in plain[-1]
     assert "400 rows ranked" in plain[0]
     unknown = audit(share=dark).summary()
     assert "can't be told, as heads guess" in unknown[-1]
