@@ -39,8 +39,7 @@ def command(
     --csv: Labelled rows that the model was not trained on; 50 to 500 will do.
     --output: Folder for the calibrated model.  [default: --model itself]
     --kind: auto: the best by cross-validated log-loss.
-    --objective: What the threshold, which has to be chosen again, is best for.
-        [default: as the stored one, else accuracy]
+    --objective: What the new threshold is best for.  [default: as the stored one, else accuracy]
     """
     from mismatch.jobs.calibrate import calibrate
 

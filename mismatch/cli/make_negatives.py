@@ -33,9 +33,8 @@ def command(rows: Path, **options: Any) -> None:
 
     Never a text that fits the image too: of a near-duplicate image, or one that says much the same.
     Doubtful ones, whose text may fit, go to NAME.doubtful.csv next to the output. Rows exchange
-    texts or words, so that each is a mismatch as often as a match where possible, and the labels
-    can't be told from the texts alone; how well they can is reported as blind AUROC, in all and for
-    each kind. Split first, then make mismatches in each part.
+    texts or words, so that the labels can't be told from the texts alone; how well they can is
+    reported as blind AUROC. Split first, then make mismatches in each part.
 
     Options:
     --output: Matches and mismatches, with a column `kind`: .csv, .tsv, .jsonl, .parquet.

@@ -102,8 +102,7 @@ def _row_options(parse_base: Callable[[str], str], base_help: str) -> tuple[clic
             [default: 0 and 1 only]
         --multi-image: Several images a row, separated by ;, and whether a row matches by its best
             one or by all.  [default: one image a row]
-        --encoding: Encoding of CSV, TSV, JSON lines and titles that are not UTF-8, as gb18030 or
-            cp1252.  [default: UTF-8]
+        --encoding: Encoding of rows and titles that are not UTF-8, as gb18030.  [default: UTF-8]
         --allow-outside-images: Let image paths leave --image-base-path, by .., as absolute ones or
             through links.
         --isolate-decoding: Decode images in processes of their own, with bounds of time and memory:
@@ -141,14 +140,12 @@ LONG_TEXT, SAFE_CSV, REVIEW_BAND, THRESHOLD, LEXICON, PREVALENCE = described(
     --long-text: Texts over the backbone's context: truncate scores them without their end, chunk in
         pieces, the worst of which decides, chunk-mean by the pieces' mean.
         [default: as the model was trained]
-    --safe-csv: Put an apostrophe before cells that a spreadsheet would run as a formula
-        (= + - @); numbers stay as they are.
+    --safe-csv: Put an apostrophe before cells that a spreadsheet would run as formulas (= + - @).
     --review-band: Scores that a person should look at: LOW <= score < HIGH has the prediction
         `review`.  [default: the model's own, if any]
     --threshold: Score from which a pair is a match.  [default: the model's own]
     --lexicon: YAML with classes of words of your own, as `shape: [round, square]`.
-    --prevalence: Share of mismatches where the model is used, as 0.03; rows are weighed so.
-        [default: as among the rows]
+    --prevalence: Share of mismatches in use, as 0.03; rows count so.  [default: the rows' own]
     """,
     choice("--long-text", get_args(LongText)),
     flag("--safe-csv"),
@@ -170,8 +167,7 @@ PLAIN = {
     """
     --image: One image; goes with --text.
     --text: One text; goes with --image.
-    --slice-value: One pair's value in the column by which the model has thresholds; rows have
-        the column.
+    --slice-value: One pair's value in the column by which the model has thresholds.
     """,
     option("--image", PATH),
     option("--text"),
@@ -182,8 +178,7 @@ SPREAD_OPTIONS = described(
     --engine: local: this process. ray: actors on a Ray cluster, --threads CPUs each; --output is a
         folder, or URL, of Parquet parts and manifest.json.
     --actors: Actors of --engine ray, a predictor each.  [default: all that have room]
-    --ray-address: Ray cluster to join, auto or HOST:PORT.
-        [default: one on this machine, for this run]
+    --ray-address: Ray cluster to join, auto or HOST:PORT.  [default: one here, for this run]
     --block-rows: Rows of a part: what a lost actor costs.
     """,
     choice("--engine", ("local", "ray"), "local"),
@@ -214,17 +209,12 @@ def fitting_options(min_rows: int, seed_help: str) -> tuple[click.Parameter, ...
 def check_pair(
     image: Path | None, text: str | None, options: Mapping[str, Any]
 ) -> tuple[Path, str]:
-    """Return the image and the text; UsageError, before a model is loaded, where one is missing, or
-    for options that don't go with one pair.
-    """
+    """Return the image and the text; UsageError for a missing one, or for options of rows."""
     if image is None or text is None:
         missing = "image" if image is None else "text"
         raise click.UsageError(f"--image and --text go together; --{missing} is missing")
     if any(options[name] != default for name, default in PLAIN.items()):
-        raise click.UsageError(
-            "--image-column, --text-column, --label-column, --label-map, --multi-image and"
-            " --encoding go with --csv"
-        )
+        raise click.UsageError("--multi-image, --encoding and options of columns go with --csv")
     return image, text
 
 

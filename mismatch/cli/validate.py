@@ -35,9 +35,8 @@ def command(rows: tuple[Path, ...], as_json: bool, strict: bool, **options: Any)
     Columns, labels, texts, and every image, which is really decoded; repeated and contradictory
     rows; HTML, garbled, missing and boilerplate texts, other scripts; blank, animated, very long or
     small images; one picture with texts of two things; images and texts in two files. The extra
-    [audit] adds near-duplicate images, in one file or in two of them (then a test tells less than
-    it seems), texts that have slid against their images, and whether texts alone, or images alone,
-    tell the labels. Without a column of labels the rows are checked as pairs that match.
+    [audit] adds near-duplicate images, texts that have slid against their images, and whether texts
+    alone, or images alone, tell the labels. Rows without labels are checked as matching pairs.
 
     Exit 0: every row can be used; 1: some can't, or with --strict something is doubtful; 2: a file
     can't be opened. --fix loses no row: first CSV = FILE + rejected; repeated rows, contradictions,
@@ -46,15 +45,12 @@ def command(rows: tuple[Path, ...], as_json: bool, strict: bool, **options: Any)
 
     Options:
     --max-problems: Problems to list per file, shared among their kinds; the rest is counted.
-    --report: Write the report to FILE too, with pictures if it ends in .html, else as JSON;
-        repeatable.
+    --report: Write the report to FILE too, as .html with pictures or as .json; repeatable.
     --json: Print the report as JSON.
-    --backbone: Name texts that are longer than this backbone's context or in a language that it
-        can't read, and find texts that fit other rows' images better than their own.
+    --backbone: Name texts that this backbone cuts or can't read, and those that fit other images.
     --strict: Exit 1 for warnings too.
     --fix: Write the first CSV's rows that can be used to FILE, the others with reason, line
-        and raw text to out.rejected.csv for out.csv; the name says the format: .csv, .tsv, .jsonl,
-        .parquet.
+        and raw text to out.rejected.csv for out.csv; in the format that the name says.
     --overwrite: Replace tables that an earlier --fix wrote, of rows with the same columns.
     """
     from mismatch.jobs.audit import audit
