@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -142,10 +141,6 @@ def audit_labels(
     extras [train] and [audit].
     """
     settings = ModelRowSettings.of(options)
-    if not isinstance(model, (str, os.PathLike)):
-        raise InputError(
-            "only a model's towers are used; give `model` by its folder or name, not loaded"
-        )
     outputs = _Outputs(
         output=None if output is None else Path(output),
         report=None if report is None else Path(report),
