@@ -450,7 +450,7 @@ def test_from_python_on_rows_in_memory(
     assert again.findings[0].picture is not None
     assert len(read_rows(tmp_path / "top.csv")) == 5
     predictor: Any = mismatch.load(MODEL, "cpu")
-    with pytest.raises(InputError, match="`model` is .*; a path is needed"):
+    with pytest.raises(InputError, match=r"`model` is .*; a path is needed"):
         mismatch.audit_labels(predictor, frame)
     assert capsys.readouterr() == ("", "")
 
