@@ -224,7 +224,8 @@ def look_at_bytes(path: str | Path | Remote, encoding: str | None = None) -> Not
         return NotUtf8(*first, encoding, whole=False)
     guess = guess_encoding(sample)
     quote = "" if guess is None else _quote(sample.decode(guess, "replace"))
-    return NotUtf8(*first, encoding, lead > 0 and guess is not None, guess, quote)
+    # a single line may just be damaged
+    return NotUtf8(*first, encoding, lead > 1 and guess is not None, guess, quote)
 
 
 def encoding_problem(path: str | Path | Remote, encoding: str | None) -> tuple[int, str]:
