@@ -36,9 +36,9 @@ __all__ = [
 
 BATCH = 64  # images a tower call, for both engines alike
 
-# one run on two cores of a Xeon with avx512_vnni and amx, other work next to it at times
-KNOWN_SECONDS = 170.0  # of all steps
-KNOWN_PROBE = 0.100  # seconds of a probe
+# the mean of three runs on two cores of a Xeon with avx512_vnni and amx
+KNOWN_SECONDS = 113.0  # of all steps
+KNOWN_PROBE = 0.054  # seconds of a probe
 PROBES = 5  # passes of BATCH images, forward and backward
 
 # A small convolutional tower of timm and a two-layer text tower in open_clip's own format.

@@ -38,6 +38,7 @@ AGAINST = (202, 62, 20)
 STRENGTH = 0.75  # of the strongest place's colour
 BARS = 10  # words whose effect is drawn
 EDGE = 5  # pixels, of a mark next to its word
+MAX_PARTED = 10_000  # letters of a word, far more than the picture has room for
 LABEL = 190  # pixels, of a word next to its bar
 LINE = 1.35  # of a font's size
 
@@ -132,7 +133,8 @@ def _line_parts(text: str) -> Iterator[tuple[int, int, bool]]:
     script has none; and whether a blank follows.
     """
     for token in re.finditer(r"\S+", text):
-        unspaced = (span for span in word_spans(token[0]) if is_unspaced(token[0][slice(*span)]))
+        spans = [] if token[0].isascii() else word_spans(token[0][:MAX_PARTED])
+        unspaced = (span for span in spans if is_unspaced(token[0][slice(*span)]))
         places = sorted({0, len(token[0]), *chain.from_iterable(unspaced)})
         for start, end in pairwise(places):
             yield token.start() + start, token.start() + end, end == len(token[0])
