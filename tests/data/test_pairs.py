@@ -356,7 +356,7 @@ def test_resolve_image(base: str | Path, image: str, expected: str) -> None:
             [1],
             [(2, None), (3, "label '2' is neither 0 nor 1 (1 = the text describes the image)")],
         ),
-        (HEAD + b"a.jpg,red,1\nb.jpg,caf\xe9,0\n", [3], []),
+        (HEAD + b"a.jpg,red,1\nb.jpg,caf\xe9,0\nc.jpg,\xe9t\xe9,0\n", [3], []),
         (
             HEAD + b"a.jpg,\xff,1\nb.jpg,red,0\n",
             [],
