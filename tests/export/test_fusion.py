@@ -21,7 +21,7 @@ from mismatch.backbones.registry import load_backbone
 from mismatch.export.graphs import write_graph, write_image_encoder, write_text_encoder
 from mismatch.runtime.onnx_graph import Graph
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 def operators(path: Path) -> Counter[str]:

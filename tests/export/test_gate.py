@@ -26,7 +26,7 @@ from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds, 
 from mismatch.training.checkpoint import read_meta, write_meta
 from tests.support import commands
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 ROWS = 120
 WORDS = (
     "red",

@@ -538,6 +538,7 @@ def test_a_kind_keeps_the_contract(backbone: OpenClipBackbone, name: str) -> Non
     assert all(check.message for check in checks if check.outcome == "skipped")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", EXPORTS, indirect=True)
 def test_a_kind_exports(backbone: OpenClipBackbone) -> None:
     assert [(check.outcome, check.message) for check in run_checks(backbone, only={EXPORT})] == [

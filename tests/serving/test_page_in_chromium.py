@@ -25,7 +25,7 @@ from mismatch.serving.configuration import Settings
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 from tests.support.serving import image
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 WIDTHS = (1280, 375)
 TOKEN = "a-token-of-this-service"
