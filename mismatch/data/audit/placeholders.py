@@ -41,9 +41,11 @@ def emptiness(image: Image) -> Emptiness:
         return "blank"
     if _background_share(small) < MIN_BACKGROUND - 2 * INK[1]:
         return ""
-    scale = min(1, LONGEST / max(image.size))
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    pixels = np.asarray(image.resize(size, Resampling.NEAREST), np.int16)  # (H, W, 3)
+    scale = LONGEST / max(image.size)
+    if scale < 1:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Resampling.NEAREST)
+    pixels = np.asarray(image, np.int16)  # (H, W, 3)
     return "words" if _is_drawn_words(pixels) else ""
 
 
@@ -58,7 +60,8 @@ def is_transparent(path: Path, open_on: Callable[..., Image]) -> bool:
 
 def _background(pixels: NDArray[np.int16]) -> NDArray[np.int16]:
     """Return the most frequent colour (3,) of a picture (H, W, 3)."""
-    codes = (pixels.reshape(-1, 3) // 8) @ np.array([1024, 32, 1])
+    levels = (pixels >> 3).reshape(-1, 3)  # 32 of them
+    codes = levels[:, 0] << 10 | levels[:, 1] << 5 | levels[:, 2]
     is_most_common = codes == np.bincount(codes).argmax()
     colour: NDArray[np.int16] = np.median(pixels.reshape(-1, 3)[is_most_common], axis=0).astype(
         np.int16
@@ -67,13 +70,21 @@ def _background(pixels: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def _background_share(pixels: NDArray[np.int16]) -> float:
-    return float((np.abs(pixels - _background(pixels)).max(-1) <= NEAR).mean())
+    return float((_distance(pixels - _background(pixels)) <= NEAR).mean())
+
+
+def _distance(apart: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Map differences (H, W, 3) → (H, W), the largest of a pixel; `max(-1)` takes five times as
+    long.
+    """
+    red, green, blue = np.abs(np.moveaxis(apart, -1, 0))
+    return np.maximum(np.maximum(red, green), blue)
 
 
 def _is_drawn_words(pixels: NDArray[np.int16]) -> bool:
     """Return whether a picture (H, W, 3) is thin strokes of one colour on a flat background."""
-    apart = pixels - _background(pixels)  # (H, W, 3)
-    distance = np.abs(apart).max(-1)  # (H, W)
+    apart = pixels - _background(pixels[::2, ::2])  # (H, W, 3)
+    distance = _distance(apart)  # (H, W)
     ink = distance > FAR
     share = float(ink.mean())
     if (distance <= NEAR).mean() < MIN_BACKGROUND or not INK[0] <= share <= INK[1]:
