@@ -80,7 +80,7 @@ class Lexicon:
         }
         for kind, families in (more or {}).items():
             if (
-                isinstance(families, str)
+                not isinstance(families, (list, tuple))
                 or not all(isinstance(family, str) and _words(family) for family in families)
                 or len(families) < 2
             ):

@@ -55,7 +55,7 @@ def fit_calibration(
         zip(KINDS, (fit_temperature, fit_platt, fit_piecewise), strict=True)
     )
     if kind != "auto":
-        if kind not in fits:
+        if not isinstance(kind, str) or kind not in fits:
             raise InputError(
                 f"there is no calibration {kind!r}; one of auto, {', '.join(KINDS)} is needed"
             )

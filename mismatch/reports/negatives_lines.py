@@ -19,9 +19,8 @@ WARN_FROM = 0.55  # blind AUROC from which texts give labels away
 def negatives_lines(result: NegativesResult) -> Iterator[str]:
     """Yield the result for people."""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in result.kinds.items())
-    yield (
-        f"{result.rows}: {result.matches:,} matches and {result.mismatches:,} mismatches ({kinds})"
-    )
+    mismatches = f"{result.mismatches:,} mismatches" + (f" ({kinds})" if kinds else "")
+    yield f"{result.rows}: {result.matches:,} matches and {mismatches}"
     if result.missing:
         yield (
             f"warning: {result.missing:,} mismatches could not be made: every text that was"

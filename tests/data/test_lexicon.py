@@ -62,7 +62,7 @@ def test_classes_of_ones_own() -> None:
     assert found == Found(0, 8, "shape", 0, "circular")
 
 
-@pytest.mark.parametrize("families", ["round, square", ["round"], [], [1, 2], ["", "x"]])
+@pytest.mark.parametrize("families", ["round, square", ["round"], [], [1, 2], ["", "x"], 1, None])
 def test_a_class_that_is_none_is_refused(families: object) -> None:
     with pytest.raises(
         InputError, match="the class 'shape' of the lexicon is no list of two or more families"

@@ -207,6 +207,8 @@ def test_an_unknown_kind_is_refused() -> None:
         InputError, match="no calibration 'isotonic'; one of auto, temperature, platt, piecewise"
     ):
         fit_calibration([0.0, 1.0], [0, 1], kind="isotonic")
+    with pytest.raises(InputError, match=r"no calibration \[\]"):
+        fit_calibration([0.0, 1.0], [0, 1], kind=[])  # type: ignore[arg-type]
 
 
 def test_temperature_leaves_the_middle_where_it_is() -> None:
