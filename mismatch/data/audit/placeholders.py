@@ -78,7 +78,8 @@ def _distance(apart: NDArray[np.int16]) -> NDArray[np.int16]:
     long.
     """
     red, green, blue = np.abs(np.moveaxis(apart, -1, 0))
-    return np.maximum(np.maximum(red, green), blue)
+    largest: NDArray[np.int16] = np.maximum(np.maximum(red, green), blue)
+    return largest
 
 
 def _is_drawn_words(pixels: NDArray[np.int16]) -> bool:
