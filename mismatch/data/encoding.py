@@ -57,7 +57,9 @@ def check_encoding(name: object) -> None:
             return
     except (LookupError, ValueError):  # not known; not one of text, or not able to say that
         pass
-    hint = did_you_mean(name, {*aliases, *aliases.values()}) if isinstance(name, str) else ""
+    hint = (
+        did_you_mean(name, {*aliases, *aliases.values()} - {name}) if isinstance(name, str) else ""
+    )
     raise InputError(
         f"`encoding` is {name!r}; the name of an encoding such as 'gb18030', 'shift_jis',"
         f" 'cp1252' or 'utf-16' is needed{hint}"

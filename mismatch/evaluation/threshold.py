@@ -232,27 +232,37 @@ def _grid(low: float, high: float) -> list[float]:
 
 
 def limit_missed(
-    labels: ArrayLike, scores: ArrayLike, share: float, confidence: float
+    labels: ArrayLike,
+    scores: ArrayLike,
+    share: float,
+    confidence: float,
+    groups: ArrayLike | None = None,
 ) -> Threshold:
     """Return the lowest threshold at which, with this `confidence` over the choice of the rows, at
     most this `share` of all mismatches passes as matches.
 
     It holds for any scores, if the mismatches here are drawn independently from those to come. It
     is a one-sided tolerance limit (Wilks, 1941), as learn then test (Angelopoulos et al., 2021)
-    gives for this risk. InputError where the mismatches are too few to promise it.
+    gives for this risk. `groups` (N,): mismatches of one group, such as an image, are no
+    independent ones; they count once, by the highest score. InputError where the mismatches are too
+    few to promise it.
     """
     if not (0 < share < 1 and 0 < confidence < 1):
         raise InputError(
             f"a share of {share} missed mismatches with confidence {confidence} is asked for; both"
             " must lie between 0 and 1"
         )
+    rows = np.size(labels)
+    if groups is not None:
+        labels, scores = _one_of_each(np.asarray(labels), np.asarray(scores), np.asarray(groups))
     cuts = Cuts(labels, scores)
     allowed = _allowed(cuts.mismatches, share, 1 - confidence)
     if allowed < 0:
         needed = ceil(log(1 - confidence) / log1p(-share))
         what = f"at most {share:g} of mismatches missed, with confidence {confidence:g}"
         raise InputError(
-            f"{what}, can't be promised from {cuts.mismatches:,} mismatches; {needed:,} are needed"
+            f"{what}, can't be promised from {cuts.mismatches:,} mismatches"
+            f"{' of different images' if len(cuts.truth) < rows else ''}; {needed:,} are needed"
         )
     _, mismatches = cuts.per_score()
     missed = np.concatenate([np.cumsum(mismatches[::-1])[::-1], [0.0]])  # (K + 1,) at each cut
@@ -264,23 +274,38 @@ def limit_missed(
         if cut in (0, len(scores_here))
         else _between(scores_here[cut - 1 : cut], scores_here[cut : cut + 1])[0]
     )
-    return Threshold(
-        float(value), f"{MISSED}{share:g} with confidence {confidence:g}", len(cuts.truth), now()
-    )
+    return Threshold(float(value), f"{MISSED}{share:g} with confidence {confidence:g}", rows, now())
+
+
+def _one_of_each(
+    labels: NDArray[Any], scores: NDArray[Any], groups: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return all matches, and of each group's mismatches the one with the highest score."""
+    wrong = np.flatnonzero(labels == 0)
+    wrong = wrong[np.argsort(-scores[wrong], kind="stable")]
+    _, first = np.unique(groups[wrong], return_index=True)
+    kept = np.sort(np.concatenate([np.flatnonzero(labels != 0), wrong[first]]))
+    return labels[kept], scores[kept]
 
 
 def choose_again(
-    stored: Threshold, labels: ArrayLike, scores: ArrayLike, *, prevalence: float | None = None
+    stored: Threshold,
+    labels: ArrayLike,
+    scores: ArrayLike,
+    *,
+    prevalence: float | None = None,
+    groups: ArrayLike | None = None,
 ) -> Threshold:
     """Choose a threshold for other scores, by what the stored one was chosen for. InputError as for
     the first choice, and for one that was given by hand. `prevalence`: another one than then.
+    `groups` (N,): see `limit_missed`.
     """
     if stored.objective.startswith(MISSED):
         try:
             share, confidence = map(float, _missed_parts(stored.objective))
         except ValueError:
             raise InputError(f"its objective {stored.objective!r} can't be read") from None
-        return limit_missed(labels, scores, share, confidence)
+        return limit_missed(labels, scores, share, confidence, groups)
     objective = Objective.parse(stored.objective)
     if prevalence is not None:
         objective = replace(objective, prevalence=prevalence)

@@ -190,7 +190,9 @@ def _chosen(rows: Labelled, before: ScoreSpec, after: ScoreSpec, fit: _Fit) -> T
             logger.warning(note)
         return threshold
     try:
-        return choose_again(stored, rows.labels, scores, prevalence=fit.prevalence)
+        return choose_again(
+            stored, rows.labels, scores, prevalence=fit.prevalence, groups=rows.images
+        )
     except InputError as error:
         raise InputError(
             f"the stored threshold can't be chosen again ({error}); pass `objective`"

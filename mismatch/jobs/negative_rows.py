@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.data.negatives import Made
-from mismatch.data.pairs import read_header, read_rows
+from mismatch.data.pairs import format_location, read_header, read_rows
 from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
+from mismatch.errors import InputError
 from mismatch.io.atomic import WaitingNames
 from mismatch.io.descriptors import descriptor_of
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, pick_rows
@@ -76,6 +77,11 @@ def read_matches(source: RowSource, *, refuse_memory: bool) -> Matches:
     matches = Matches([*header, *(name for name in ADDED if name not in header)])
     with_labels = "label" in header
     for row in read_rows(source.path, require_label=with_labels, columns=source.columns):
+        if not with_labels and "label" in row.columns:
+            raise InputError(
+                f"{format_location(source.path, row.line)}: this object has a label, and the first"
+                " hundred have none; give each object the key, with null where it has no label"
+            )
         if row.problem:
             matches.unusable.append((row.line, row.problem))
         elif row.label == 0:

@@ -261,7 +261,8 @@ def _assign(
         seed=choice.seed,
     )
     report = report_of(groups, splits, table.labels, first, len(choice.fractions))
-    report.near_duplicates = len(set(first)) - len(set(image_groups))
+    if choice.near_duplicates:
+        report.near_duplicates = len(set(first)) - len(set(image_groups))
     _check_train(report)
     return dict(zip(table.lines, splits, strict=True)), report
 

@@ -237,7 +237,7 @@ def _chosen(rows: Labelled, score: ScoreSpec, wanted: ThresholdChoice) -> ScoreS
     goal = wanted.goal()
     if goal is None:
         share = wanted.max_missed or 0.0
-        threshold = limit_missed(rows.labels, rows.scores, share, wanted.confidence)
+        threshold = limit_missed(rows.labels, rows.scores, share, wanted.confidence, rows.images)
     elif wanted.is_default:
         threshold, note = choose_by_default(rows.labels, rows.scores, wanted.prevalence)
         if note:

@@ -20,7 +20,8 @@ def negatives_lines(result: NegativesResult) -> Iterator[str]:
     """Yield the result for people."""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in result.kinds.items())
     mismatches = f"{result.mismatches:,} mismatches" + (f" ({kinds})" if kinds else "")
-    yield f"{result.rows}: {result.matches:,} matches and {mismatches}"
+    rows = result.rows if isinstance(result.rows, (str, Path)) else "rows in memory"
+    yield f"{rows}: {result.matches:,} matches and {mismatches}"
     if result.missing:
         yield (
             f"warning: {result.missing:,} mismatches could not be made: every text that was"

@@ -40,7 +40,9 @@ MOST_OF_IT = 0.9
 MAX_VARIANTS = 256
 MAX_VARIANT_PIECES = 1024  # all variants of a text that is encoded in pieces have no more together
 # all variants together have no more; cleaning and tokenizing takes up to 12 microseconds a letter
+# of ASCII, and 30 of another one
 MAX_VARIANT_LETTERS = 2**19
+FOREIGN_COST = 3  # of a letter beyond ASCII
 READ_LETTERS = 2**16  # the beginning of a text, in which words are looked for
 # so many are tokenized and encoded between two looks at whether the work goes on
 VARIANTS_TOGETHER = 64
@@ -179,7 +181,7 @@ class _View:
         return min(
             MAX_VARIANTS,
             MAX_VARIANT_PIECES // len(_usable(pieces)),
-            MAX_VARIANT_LETTERS // len(text),
+            MAX_VARIANT_LETTERS // _cost(text),
         )
 
     def logits(self, texts: Sequence[str]) -> dict[str, float]:
@@ -187,7 +189,7 @@ class _View:
         InputError is raised where it can't be scored; another one is left out then.
         """
         logits: dict[str, float] = {}
-        size = max(1, min(VARIANTS_TOGETHER, LETTERS_TOGETHER // len(texts[0])))
+        size = max(1, min(VARIANTS_TOGETHER, LETTERS_TOGETHER // _cost(texts[0])))
         for start in range(0, len(texts), size):
             logits.update(self._logits(texts[start : start + size], first=start == 0))
         return logits
@@ -255,6 +257,11 @@ class _View:
                 return value
             embeddings.append(value)
         return embeddings
+
+
+def _cost(text: str) -> int:
+    """Return how many letters of ASCII take as long as a text."""
+    return len(text) if text.isascii() else FOREIGN_COST * len(text)
 
 
 def _usable(value: Found | InputError) -> Found:

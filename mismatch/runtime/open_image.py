@@ -71,6 +71,12 @@ _REFUSED_FORMATS = {  # besides what else Pillow reads
     "IPTC",
     "MIC",  # these three open a picture within a picture
 }
+# TIFF's tags, and a value
+BITS = 258
+PHOTOMETRIC = 262
+WHITE_IS_ZERO = 0
+SAMPLE_FORMAT = 339
+SIGNED = 2
 _PLAIN = 4  # bytes of a pixel, uncompressed
 
 
@@ -367,4 +373,12 @@ def _from_integers(image: Image.Image, name: str) -> Image.Image:
             f"{name} has pixels from {levels.min()} to {levels.max()}; convert it to 8 or 16 bits"
         )
     check_integers(image.mode, int(levels.max()), name)
+    tags = getattr(image, "tag_v2", {})  # TIFF's
+    if SIGNED in tags.get(SAMPLE_FORMAT, ()):
+        raise ImageError(f"{name} has signed pixels, whose range is unknown; convert it to 8 bits")
+    bits = tags.get(BITS, (16,))[0]
+    if bits < 16:  # Pillow leaves 12 bits as they are
+        levels = levels.astype(np.uint32) * 65535 // (2**bits - 1)
+    if bits <= 16 and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        levels = 65535 - levels
     return Image.fromarray(to_8_bits(levels))

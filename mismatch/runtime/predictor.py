@@ -168,7 +168,8 @@ class Predictor:
 
         `live`: score rows as they come, and read them on a thread, so that one that is late holds
         up none that is there; by default where `rows` is an iterator or has no length. False: read
-        4,096 rows at a time, on the caller's thread.
+        4,096 rows at a time, on the caller's thread. A
+        file that a row names is read some rows later: leave it as it is until its answer comes.
         """
         reader = PairReader.of(rows, image_base_path, outside_images, slices=self.slices)
         live = is_live(rows) if live is None else live

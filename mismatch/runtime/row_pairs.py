@@ -235,10 +235,10 @@ class PairReader:
         path = row.get("image_path")
         name = str(path) if isinstance(path, (str, os.PathLike)) else ""
         image: ImageSource
-        if "image_path" in row:
+        if "image_path" in row and not is_in_memory(path):
             image, problem = self._located(name, _path_problem(path))
         else:
-            image, problem = self._received(row["image"])
+            image, problem = self._received(path if "image_path" in row else row["image"])
             if problem is None and isinstance(image, (str, Path)):
                 image, problem = self._located(str(image), None)
         text = row["text"]

@@ -109,7 +109,7 @@ class Tokenizer:
 
     def is_empty(self, text: str) -> bool:
         """Return whether nothing is left of a text after cleaning, so that its score would say
-        nothing: white space, HTML entities of it (`&nbsp;`), control characters.
+        nothing: white space, HTML entities of it (`&nbsp;`), control and zero-width characters.
         """
         [encoded] = self._encode_all([text])
         return isinstance(encoded, Encoded) and encoded.is_empty
@@ -139,7 +139,7 @@ class Tokenizer:
                     " model; take it out, or drop the row"
                 )
         # a tokenizer may drop what cleaning has left, as BERT's does with control characters
-        is_empty = all(is_added) or not cleaned.strip()
+        is_empty = all(is_added) or not any(map(_is_seen, cleaned))
         return Encoded(ids, bool(encoding.overflowing), is_empty)
 
     def beyond(self, text: str) -> tuple[int, str]:
@@ -230,6 +230,11 @@ class Tokenizer:
         context.
         """
         return min(-(-length // step) * step, max(length, self.spec.context_length))
+
+
+def _is_seen(sign: str) -> bool:
+    """Return whether a character is to be seen: no blank, no zero-width or control character."""
+    return sign.isprintable() and not sign.isspace()
 
 
 def clean_whitespace(text: str) -> str:

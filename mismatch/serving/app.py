@@ -111,10 +111,11 @@ def _add_models(app: FastAPI, service: Service) -> None:
         """List the service's models."""
         return ModelList(default=service.models.names[0].name, models=service.models.names)
 
-    @app.get("/v1/model", responses=_only(400, 401, 421, 422, 503))
-    async def model(name: str | None = None) -> ModelFacts:
+    @app.get("/v1/model", responses=_only(400, 401, 421, 422, 503), response_model=ModelFacts)
+    async def model(name: str | None = None) -> Response:
         """Say what one model is, by default the first."""
-        return service.models.get(name).facts()
+        facts = await service.models.get(name).facts()
+        return Response(facts, media_type="application/json")
 
     @app.post("/v1/reload", responses=_only(400, 401, 403, 411, 413, 421, 500, 503))
     async def reload() -> Reloaded:

@@ -22,9 +22,10 @@ Score = Callable[[Sequence[Mapping[str, Any]]], Sequence[Prediction]]
 KEPT = 0.8  # share of the earlier times and costs that stays at each batch
 ANYONE = ""  # the client of a caller that names none
 NONE_READING: Mapping[str, int] = MappingProxyType({})
-# A pair's cost is counted in characters. The worst text (mojibake) takes about 10 µs a character
-# to clean and tokenize, and an image tower about 10 ms an image.
+# A pair's cost is counted in characters of ASCII, of which the worst text takes about 10 µs each to
+# clean and tokenize; of what may be mojibake, 30 µs. An image tower takes about 10 ms an image.
 PAIR_COST = 1_000  # characters beyond the text's; as many for each further pass of its tower
+FOREIGN_COST = 3  # of a character of a text beyond ASCII
 MAX_BATCH_TEXT = 2**15  # characters of a batch's distinct texts: a third of a second at worst
 CLOSED = "the service is going down; ask another one"
 OVERBOOKED = 2  # times the bound, beyond which even a client's first pair is refused
@@ -330,7 +331,8 @@ class Batcher:
         """Return how many characters take as long as a text: its own, and a pair's for each pass of
         the text tower beyond the first.
         """
-        return len(text) + PAIR_COST * (self._pieces(text) - 1)
+        letters = len(text) if text.isascii() else FOREIGN_COST * len(text)
+        return letters + PAIR_COST * (self._pieces(text) - 1)
 
     def _leave(self, name: str) -> None:
         """Drop a client of which nothing waits."""

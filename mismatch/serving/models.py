@@ -21,20 +21,19 @@ import numpy as np
 from PIL import Image
 from starlette.exceptions import HTTPException
 
-import mismatch
 from mismatch.data.lexicon import Lexicon
 from mismatch.errors import InputError
 from mismatch.evaluation.drift import Drift
 from mismatch.runtime.explain import explain
 from mismatch.runtime.explanation import Explanation
-from mismatch.runtime.languages import scripts_read
 from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, EmbeddingMemo, Pair
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
 from mismatch.serving.batching import CLOSED, Batcher, ClosedError, FullError
 from mismatch.serving.budget import FULL, Budget, current_client
 from mismatch.serving.configuration import DEFAULT, Settings
-from mismatch.serving.messages import Answer, ExplanationAnswer, Limits, ModelFacts, ModelName
+from mismatch.serving.facts import model_facts
+from mismatch.serving.messages import Answer, ExplanationAnswer, ModelName
 from mismatch.serving.telemetry import Metrics
 from mismatch.serving.turns import Turns
 
@@ -68,6 +67,7 @@ class Served:
         self.drift = None if reference is None else Drift(reference, settings.drift_pairs)
         self._memo = EmbeddingMemo.empty(settings.remember)
         self._lexicon = Lexicon()
+        self._facts: asyncio.Future[bytes] | None = None
         self._closing = False
         self._users = 0  # requests that hold this model
         self._unused = asyncio.Event()
@@ -249,25 +249,14 @@ class Served:
             model_id=self.model_id,
         )
 
-    def facts(self) -> ModelFacts:
-        """Return the facts for /v1/model."""
-        engine = self.predictor.engine
-        manifest = getattr(engine, "manifest", None)  # a bundle's; a checkpoint has its meta
-        written = {} if manifest is None else {"written_by": manifest.mismatch_version}
-        return ModelFacts(
-            name=self.name,
-            model_id=self.model_id,
-            engine=engine.describe(),
-            backbone=dict(getattr(manifest or getattr(engine, "meta", None), "backbone", {})),
-            versions={"mismatch": mismatch.__version__} | written,
-            files=dict(getattr(manifest, "files", {})),
-            threshold=self.predictor.threshold,
-            score=self.predictor.score.to_dict(),
-            image_size=engine.image_spec.size,
-            context_length=engine.text_spec.context_length,
-            scripts=scripts_read(self.predictor.pipeline.tokenizer),
-            limits=Limits(**{name: getattr(self._settings, name) for name in Limits.model_fields}),
-        )
+    async def facts(self) -> bytes:
+        """Return the JSON of /v1/model, which is made once: it may list many thresholds."""
+        if self._facts is None:
+            made = asyncio.to_thread(
+                model_facts, self.name, self.model_id, self.predictor, self._settings
+            )
+            self._facts = asyncio.ensure_future(made)
+        return await asyncio.shield(self._facts)
 
 
 class Models:

@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.model_folders import check_self_contained, no_code_of_models
 from mismatch.errors import BackboneError, MismatchError, MissingExtraError
 from mismatch.specs import TextSpec
 from mismatch_hf_clip.images import image_spec, pixels
@@ -252,7 +253,7 @@ def _number(parameter: Any) -> float | None:
 
 def load(model_id: str) -> HfClipBackbone:
     """Load a hub id, a local directory, or `tiny`; BackboneError in one line."""
-    with _quiet():
+    with _quiet(), no_code_of_models():
         return _tiny() if model_id == TINY else _pretrained(model_id)
 
 
@@ -263,6 +264,8 @@ def _pretrained(model_id: str) -> HfClipBackbone:
             f"hf-clip: there is no directory '{model_id}'; give one that a model and its processor"
             " were saved to, a hub id, or 'tiny'"
         )
+    if directory.is_dir():
+        check_self_contained(directory, "hf-clip")
     source = str(directory) if directory.is_dir() else _on_hub(model_id)
     config = _from(transformers.AutoConfig, source, model_id)
     _check_kind(config, model_id)

@@ -18,6 +18,7 @@ import torch
 from open_clip.model import set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg
 
+from mismatch.backbones.model_folders import check_self_contained, no_code_of_models
 from mismatch.errors import BackboneError
 from mismatch_openclip.backbone import CONFIG, TEXT_CONFIG, WEIGHTS, OpenClipBackbone
 from mismatch_openclip.tokenizer import VOCAB_SIZE, TextSource, clip_vocabulary, own_vocabulary
@@ -33,6 +34,8 @@ HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 # files, one of which every tokenizer of transformers has
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
+# options of open_clip's own for a tokenizer; others would go to transformers, as trust_remote_code
+TOKENIZER_OPTIONS = {"clean", "language", "reduction_mask", "strip_sep_token", "tokenizer_mode"}
 TINY_CONFIG: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 64, "layers": 4, "width": 128, "head_width": 32, "patch_size": 16},
@@ -52,7 +55,7 @@ def load(model_id: str) -> OpenClipBackbone:
 
     Raises BackboneError in one line.
     """
-    with _quiet():
+    with _quiet(), no_code_of_models():
         if model_id == TINY:
             return _tiny()
         directory = Path(model_id).expanduser()
@@ -94,6 +97,7 @@ def _from_directory(directory: Path, model_id: str) -> OpenClipBackbone:
             f"openclip: {directory / CONFIG} can't be read ({error}); save the model again"
         ) from None
     check(config, model_id)
+    check_self_contained(directory, "openclip")
     _check_own_towers(directory, config, model_id)
     if not any(path.suffix in CHECKPOINTS for path in directory.iterdir()):
         raise BackboneError(
@@ -333,6 +337,9 @@ def check(config: dict[str, Any], model_id: str) -> None:
         "its tokenizer drops words at random (reduction_mask)": bool(options.get("reduction_mask")),
         "its tokenizer has a vocabulary of its own (bpe_path, additional_special_tokens)": (
             not own_tokenizer and not options.keys() <= {"clean", "reduction_mask"}
+        ),
+        "its tokenizer_kwargs has options that are not open_clip's own": (
+            not options.keys() <= TOKENIZER_OPTIONS
         ),
         "its text tower has a class token, which open_clip only computes with custom_text": (
             bool(text.get("embed_cls")) and not custom

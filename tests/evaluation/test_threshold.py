@@ -192,6 +192,31 @@ def test_missed_mismatches_are_bounded_as_often_as_it_says() -> None:
     assert np.mean(missed) > 0.06, "no stricter than it has to be"
 
 
+def test_missed_mismatches_of_one_image_count_once() -> None:
+    """Sixty images with ten mismatches each, which all pass or all don't: the promise is of images,
+    and rows alone would break it in a third of the draws.
+    """
+    missed: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        scores = np.repeat(rng.normal(-1, 1, 60), 10) + rng.normal(0, 0.01, 600)
+        images = np.repeat(np.arange(60), 10)
+        labels = [0] * 600 + [1] * 60
+        everything = 1 / (1 + np.exp(-np.concatenate([scores, rng.normal(1, 1, 60)])))
+        groups = np.concatenate([images, np.arange(60)])
+        for grouped in (True, False):
+            value = limit_missed(labels, everything, 0.1, 0.9, groups if grouped else None).value
+            missed[grouped].append(1 - _normal(np.log(value / (1 - value)) + 1))
+    assert np.mean(np.array(missed[True]) <= 0.1) >= 0.88
+    assert np.mean(np.array(missed[False]) <= 0.1) < 0.75
+
+
+def test_few_images_promise_nothing_though_they_have_many_rows() -> None:
+    labels, scores = [0] * 40 + [1] * 20, np.linspace(0, 1, 60)
+    with pytest.raises(InputError, match=r"from 20 mismatches of different images; 29 are"):
+        limit_missed(labels, scores, 0.1, 0.95, [*range(20), *range(20), *range(20)])
+
+
 def _normal(z: float) -> float:
     return 0.5 * (1 + math.erf(z / 2**0.5))
 

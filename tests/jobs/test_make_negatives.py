@@ -137,6 +137,16 @@ def test_labels_and_faults_in_the_file(pairs: Path, tmp_path: Path) -> None:
     assert not {"a wrong text", "red"} & {row["text"] for row in read_rows(tmp_path / "out.csv")}
 
 
+def test_labels_that_come_late_are_seen(pairs: Path, tmp_path: Path) -> None:
+    rows = read_rows(pairs)
+    late = rows + [row | {"label": 0} for row in rows]
+    options: dict[str, Any] = {"image_base_path": pairs.parent, "output": tmp_path / "out.csv"}
+    with pytest.raises(InputError, match="list:row 151: this object has a label"):
+        mismatch.make_negatives(late, **options)
+    assert not list(tmp_path.iterdir())
+    assert not mismatch.audit(late, image_base_path=pairs.parent).ok
+
+
 def test_a_lexicon_of_ones_own(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text('colour: [red, "blue, green"]\n')
     result = run(

@@ -20,6 +20,7 @@ from PIL import Image
 import mismatch
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import MismatchError
+from mismatch.jobs.quickstart_model import write_backbone
 from mismatch.training import TrainConfig, train
 from mismatch.training.callbacks import Callback, EpochInfo
 from tests.support.paths import ROOT
@@ -127,6 +128,43 @@ def test_code_that_a_configuration_names(tmp_path: Path, mark: Path) -> None:
     )
     refused(lambda: load_backbone("hf-clip", str(folder)))
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("options", [{}, {"trust_remote_code": True}])
+@pytest.mark.parametrize("part", ["tokenizer", "text tower"])
+def test_code_that_a_folder_of_open_clip_names(
+    tmp_path: Path,
+    mark: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    options: dict[str, bool],
+) -> None:
+    """transformers would import it where open_clip hands `options` on, or ask on the terminal."""
+    folder = tmp_path / "model"
+    write_backbone(folder, 0)
+    (folder / "evil.py").write_text(
+        f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Evil: pass\n"
+    )
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    text = config["model_cfg"]["text_cfg"]
+    if options:
+        text["tokenizer_kwargs"] = options
+    if part == "text tower":
+        text |= {"hf_model_name": "evil", "hf_pooler_type": "mean_pooler"}
+        names: dict[str, Any] = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}
+        tower = {"model_type": "evil", "auto_map": names}
+        (folder / "config.json").write_text(json.dumps(tower))
+    else:
+        file = folder / "tokenizer_config.json"
+        names = {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+        own = {"auto_map": names, "tokenizer_class": "Evil"}
+        file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "y")
+    refused(lambda: load_backbone("openclip", str(folder)))
+    assert not mark.exists()
+    assert not asked
 
 
 def test_a_checkpoint_of_ours(

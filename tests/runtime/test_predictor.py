@@ -689,13 +689,29 @@ def test_what_is_no_text_has_no_score(predictor: Predictor, colour_images: Path,
             call()
 
 
-@pytest.mark.parametrize("path", [5, True, ["red.png"], {"path": "red.png"}, b"red.png"])
+@pytest.mark.parametrize("path", [5, True, ["red.png"]])
 def test_what_is_no_path_has_no_score(predictor: Predictor, colour_images: Path, path: Any) -> None:
     [row] = predictor.predict_pairs(
         [{"image_path": path, "text": "red"}], image_base_path=colour_images
     )
     assert row.status.startswith("the image_path is ")
     assert row.status.endswith(", not a path")
+
+
+def test_an_image_in_memory_may_stand_under_image_path(
+    predictor: Predictor, colour_images: Path
+) -> None:
+    data = (colour_images / "red.png").read_bytes()
+    with Image.open(colour_images / "red.png") as picture:
+        picture.load()
+    images: list[Any] = [data, memoryview(data), {"bytes": data, "path": None}, picture]
+    rows = [{"image_path": image, "text": "red"} for image in images]
+    scores = {row.similarity_score for row in predictor.predict_pairs(rows)}
+    assert scores == {predictor.predict(colour_images / "red.png", "red").similarity_score}
+    [row] = predictor.predict_pairs(
+        [{"image_path": {"path": "red.png"}, "text": "red"}], image_base_path=colour_images
+    )
+    assert row.similarity_score in scores
 
 
 def test_scores_of_pairs(predictor: Predictor, colour_images: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import re
+import struct
 import sys
 import threading
 import tracemalloc
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import PIL
 import pytest
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from mismatch.colour_profiles import to_srgb
@@ -229,6 +231,51 @@ def test_16_bits_are_scaled_not_cut(format: str) -> None:  # noqa: A002
     opened = open_image(encoded(Image.fromarray(values), format))
     assert np.asarray(opened)[0, :, 0].tolist() == [0, 0, 1, 1, 128, 254, 255, 255]
     assert np.asarray(opened).std(axis=2).max() == 0
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_grey_tiffs_of_many_bits_are_read_as_they_are_meant(bits: int, white_is_zero: bool) -> None:
+    if bits == 12 and white_is_zero:
+        pytest.skip("Pillow reads no such file")
+    levels = np.array([[0, 0.25, 0.5, 1]]) * (2**bits - 1)
+    shown = (2**bits - 1) - levels if white_is_zero else levels
+    opened = open_image(grey_tiff(shown.astype(np.uint16), bits, white_is_zero))
+    np.testing.assert_allclose(np.asarray(opened)[0, :, 0], [0, 64, 128, 255], atol=1)
+
+
+def test_signed_grey_tiffs_are_refused() -> None:
+    with pytest.raises(ImageError, match="signed pixels"):
+        open_image(grey_tiff(np.zeros((1, 4), np.uint16), 16, white_is_zero=False, signed=True))
+
+
+def grey_tiff(
+    levels: NDArray[np.uint16], bits: int, white_is_zero: bool, signed: bool = False
+) -> bytes:
+    """Write a TIFF of one strip by hand."""
+    height, width = levels.shape
+    if bits == 16:
+        pixels = levels.astype("<u2").tobytes()
+    else:  # two pixels in three bytes, the highest bits first
+        pairs = levels.reshape(-1, 2).astype(np.uint32)
+        packed = (pairs[:, 0] << 12) | pairs[:, 1]
+        pixels = b"".join(int(value).to_bytes(3, "big") for value in packed)
+    tags = [
+        (256, 3, width),
+        (257, 3, height),
+        (258, 3, bits),
+        (259, 3, 1),
+        (262, 3, 0 if white_is_zero else 1),
+        (273, 4, 8),
+        (277, 3, 1),
+        (278, 3, height),
+        (279, 4, len(pixels)),
+        (339, 3, 2 if signed else 1),
+    ]
+    place = 8 + len(pixels)
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = b"II*\0" + struct.pack("<I", place)
+    return head + pixels + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
 
 
 def test_32_bits_that_are_16_are_scaled_and_others_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mismatch.data.audit.row_check import image_resolver
+from mismatch.data.audit.row_check import image_resolver, pair_key
 from mismatch.data.columns import SEPARATOR
 from mismatch.data.pairs import Columns, Row, read_rows, training_problem
 
@@ -66,7 +66,7 @@ def _reason(
 ) -> str | None:
     if bad := next((image for image in images if image in broken), None):
         return str(broken[bad])
-    pair = hash((row.image_path, row.text))
+    pair = pair_key(row)
     if pair in clashing:
         return "the same image and text stand once as match and once as mismatch"
     if (line := seen.setdefault(pair, row.line)) != row.line:
@@ -88,7 +88,7 @@ def _clashing(rows: Iterable[Row]) -> set[int]:
     clashing = set()
     for row in rows:
         if row.problem is None and row.label is not None:
-            pair = hash((row.image_path, row.text))
+            pair = pair_key(row)
             if labels.setdefault(pair, row.label) != row.label:
                 clashing.add(pair)
     return clashing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,7 @@ from mismatch.data.columns import folded
 from mismatch.data.pairs import (
     Columns,
     Row,
-    read_header,
+    all_columns,
     resolve_image,
     scan_rows,
     training_problem,
@@ -23,7 +24,7 @@ from mismatch.errors import InputError
 from mismatch.io.remote import is_url
 from mismatch.io.text import plural
 
-__all__ = ["Resolver", "RowFile", "check_rows", "image_resolver", "is_labelled"]
+__all__ = ["Resolver", "RowFile", "check_rows", "image_resolver", "is_labelled", "pair_key"]
 
 Resolver = Callable[[str], str]  # an image as written → where it lies
 LABEL_LIKE = {"label", "labels", "target", "match", "is_match"}
@@ -53,7 +54,7 @@ def is_labelled(path: str | Path, columns: Columns) -> bool:
     if columns.label != Columns.label or columns.label_map:
         return True
     try:
-        header = read_header(path, require_label=False, columns=columns, strict=False)
+        header = all_columns(path, require_label=False, columns=columns, strict=False)
     except InputError:
         return True
     return any(folded(name) in LABEL_LIKE for name in header)
@@ -68,6 +69,13 @@ def image_resolver(base: str | Path) -> Resolver:
         return image if is_url(image) else str(resolve_image(base, image))
 
     return lru_cache(maxsize=100_000)(where)
+
+
+def pair_key(row: Row) -> int:
+    """Return what rows of the same image and text share, by hash: `./a.png` is `a.png`, and blanks
+    around a text don't count.
+    """
+    return hash((os.path.normpath(row.image_path), row.text.strip()))
 
 
 def check_rows(
@@ -128,7 +136,7 @@ class _Repeats:
         if row.problem is not None or not row.image_path or not row.text:
             return
         self.labelled |= row.label is not None
-        label, line = self.first.setdefault(hash((row.image_path, row.text)), (row.label, row.line))
+        label, line = self.first.setdefault(pair_key(row), (row.label, row.line))
         if label != row.label:
             self.clashes.append((line, row.line))
         elif line != row.line:

@@ -217,24 +217,32 @@ def _rows_in_quotes(record: _Record, names: list[str], columns: Columns, delimit
     quote has taken in what follows, up to the next quote at a text's end; 0 where only one is.
 
     A line is one by its label, and by the name of an image: a file of a usual kind, or of the same
-    as the record's.
+    as the record's. Without labels, names without an ending are a sign where they are numbered
+    alike.
     """
     if "image_path" not in names:
         return 0
     image = names.index("image_path")
     label = names.index("label") if "label" in names else None
-    endings = {*IMAGE_ENDINGS, _ending(record.fields[image])}
+    name = record.fields[image]
+    endings = {*IMAGE_ENDINGS, _ending(name)}
+    by_number = label is None and not _ending(name)
     count = 0
     for line in record.lines:
         values = line.rstrip("\r\n").split(delimiter)
-        count += (
-            len(values) == len(names)
-            and _ending(values[image]) in endings
-            and (label is None or columns.label_of(values[label]) is not None)
-        )
-    # without a label, names without an ending are no sign of a row
-    is_sign = label is not None or _ending(record.fields[image])
-    return count if count > 1 and is_sign else 0
+        if len(values) != len(names):
+            continue
+        if by_number:
+            count += any(map(str.isdigit, name)) and _numbering(values[image]) == _numbering(name)
+        else:
+            is_label = label is None or columns.label_of(values[label]) is not None
+            count += is_label and _ending(values[image]) in endings
+    return count if count > 1 else 0
+
+
+def _numbering(name: str) -> str:
+    """Return a name with each digit as 0: sku-0000 of sku-1234."""
+    return "".join("0" if sign.isdigit() else sign for sign in name.strip().strip('"'))
 
 
 def _ending(name: str) -> str:

@@ -32,6 +32,8 @@ RowsLike = Any
 NEEDED = (
     "a path, a table of pandas, polars, pyarrow or datasets, or an iterable of mappings is needed"
 )
+# what JSON has, so that a text which is none is still none in a file
+JSON_VALUES = (str, bool, int, float, list, tuple, dict, type(None))
 IMAGE = "image"  # column that is taken for the images where the one that is asked for is missing
 
 
@@ -106,6 +108,7 @@ def row_mappings(rows: RowsLike) -> Iterator[Mapping[str, Any]]:
     if hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
         return _pandas_rows(rows)
     if hasattr(rows, "to_batches") and hasattr(rows, "column_names"):  # pyarrow
+        _check_names(rows.column_names)
         names = class_names(rows.schema.metadata or {})
         return _with_class_names(
             (row for batch in rows.to_batches() for row in batch.to_pylist()), names
@@ -134,10 +137,15 @@ def _checked(rows: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
 
 def _pandas_rows(frame: Any) -> Iterator[Mapping[str, Any]]:
     names = [str(name) for name in frame.columns]
+    _check_names(names)
+    return _tuples_as_rows(frame, names)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Raise InputError for a name that two columns have: one would hide the other."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InputError(f"the table has two columns {twice[0]!r}; rename one")
-    return _tuples_as_rows(frame, names)
 
 
 def _tuples_as_rows(frame: Any, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
@@ -192,6 +200,13 @@ class _Spooled:
             record = {str(key): _plain(value) for key, value in row.items() if key != name}
             if len(record) < len(row) - (name in row):
                 raise InputError(f"row {number}: two of its keys are the same text; rename one")
+            text = self._columns.text
+            is_time = isinstance(row.get(text), (np.datetime64, np.timedelta64))
+            if text in record and (is_time or not isinstance(record[text], JSON_VALUES)):
+                # an object is no text to whoever reads the file, which its words would be
+                record[text] = {type(record[text]).__name__: str(record[text])}
+            if row.get(None):  # type: ignore[call-overload]  # from csv.DictReader
+                record[text] = {"too many fields": [record.get(text), *row[None]]}  # type: ignore[index]
             if name in row:
                 record[asked] = self._path(row[name], number)
             yield record

@@ -16,7 +16,7 @@ from mismatch.io.atomic import SHOWN, atomic_binary, atomic_file
 from mismatch.io.descriptors import STANDARD_OUTPUT, descriptor_of
 from mismatch.io.outputs import OutputKind, check_outputs
 from mismatch.io.remote import is_url, located
-from mismatch.jobs.output.resumable_file import resumable_file
+from mismatch.jobs.output.resumable_file import parts, resumable_file
 from mismatch.jobs.output.tables import (
     COLUMNS,
     CsvTable,
@@ -85,7 +85,9 @@ class PredictionFile:
             )
         kind = table_kind(name)
         if name != STDOUT:
-            check_outputs([("`output`", Path(name), _replaceable(copied))], inputs)
+            sources = list(inputs)
+            check_outputs([("`output`", Path(name), _replaceable(copied))], sources)
+            check_outputs([("the unfinished `output`", at, None) for at in parts(name)], sources)
         if safe and kind not in DELIMITERS:
             raise InputError(
                 f"`safe_csv` goes with CSV, and {name} is none: no spreadsheet runs what is in it"

@@ -21,11 +21,20 @@ from mismatch.io.reading import read_json
 from mismatch.io.replacing import Identity, earlier_output, take_name
 from mismatch.jobs.output.run_record import BEGIN_AGAIN, check_same_run
 
-__all__ = ["ResumableFile", "resumable_file"]
+__all__ = ["ResumableFile", "parts", "resumable_file"]
 
 RECORD_HEAD = b'{\n  "run": {'  # how the record of such a file begins
 
 logger = logging.getLogger(__name__)
+
+
+def parts(output: str | Path) -> tuple[Path, Path]:
+    """Return where the rows that are done stand, and the record of their run."""
+    target = Path(os.path.realpath(output))
+    return (
+        target.with_name(f"{target.name}.part"),
+        target.with_name(f"{target.name}.part.json"),
+    )
 
 
 class ResumableFile:
@@ -36,8 +45,7 @@ class ResumableFile:
     def __init__(self, output: str | Path, run: Mapping[str, Any]) -> None:
         """Describe what is written. `run`: all that the bytes depend on, by a name for people."""
         self.target = Path(os.path.realpath(output))
-        self.path = self.target.with_name(f"{self.target.name}.part")
-        self.record = self.target.with_name(f"{self.target.name}.part.json")
+        self.path, self.record = parts(output)
         self.text = io.StringIO(newline="")
         self.counts: dict[str, int] = {"rows": 0}
         self._run = json.loads(json.dumps(finite(run)))

@@ -181,7 +181,7 @@ def test_lopsided_labels_are_a_warning(audit: Any, labels: list[int], words: str
 
 def test_a_pair_with_both_labels_and_repeats_are_warnings(audit: Any) -> None:
     report = audit(
-        [("x.jpg", "red", 1), ("y.jpg", "red", 0), ("x.jpg", "red", 0), ("y.jpg", "red", 0)]
+        [("x.jpg", "red", 1), ("y.jpg", "red", 0), ("./x.jpg", "red ", 0), ("y.jpg", "red", 0)]
     )
     assert report.ok
     assert "once as match and once as mismatch: lines 2 and 4;" in warnings_of(report)

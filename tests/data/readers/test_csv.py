@@ -137,6 +137,8 @@ def test_a_row_that_can_not_be_used_keeps_what_stands_there(tmp_path: Path) -> N
         ("ids.tsv", HEAD + '1001\t"12 inch\t1\n1002\tcable 12"\t0\n', 2),
         ("text-first.csv", 'text,image_path,label\n"12 inch,a.jpg,1\ncable 12",c.jpg,0\n', 2),
         ("no-label.csv", 'image_path,text\na.jpg,"12 inch\nb.jpg,red\nc.jpg,cable 12"\n', 3),
+        ("numbers.csv", 'image_path,text\n1001,"12 inch\n1002,red\n1003,cable 12"\n', 3),
+        ("named.csv", 'image_path,text\nsku-0998,"12 inch\nsku-0999,cable 12"\n', 2),
         ("tabs.tsv", HEAD + 'a.jpg\t"12 inch\t1\r\nb.jpg\tcable 12"\t1\r\n', 2),
     ],
 )
@@ -156,6 +158,8 @@ def test_rows_that_a_quote_has_taken_in_are_a_problem(
         'image_path,text,label\na.jpg,"Nice, red\nshoes, b.jpg, good",1\n',
         'image_path,text,label\na.jpg,"one,1\ntwo,0",1\n',
         'text,image_path,label\n"Nice red\nshoes",c.jpg,1\n',
+        'image_path,text\n1001,"Nice red\nshoes, size 5\n10,5 cm"\n',
+        'image_path,text\nshoe,"Nice\nshoe, red"\n',
         'image_path,text\na.jpg,"Nice red\nshoes, size 5, in\n\nblue"\n',
     ],
 )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
 import errno
 import io
 import json
 import signal
 import tempfile
+import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +236,44 @@ def test_a_table_has_no_two_columns_of_one_name() -> None:
         frame = pandas.DataFrame([["a.png", "red", "blue"]], columns=names)
         with pytest.raises(InputError, match=f"two columns '{names[-1]}'; rename one"):
             row_mappings(frame)
+    table = pytest.importorskip("pyarrow").table(
+        [["a.png"], ["1"], ["0"]], ["text", "label", "label"]
+    )
+    with pytest.raises(InputError, match="two columns 'label'; rename one"):
+        row_mappings(table)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"red",
+        bytearray(b"red"),
+        np.datetime64("2026-01-02"),
+        dt.date(2026, 1, 2),
+        Decimal("1.50"),
+        uuid.UUID(int=7),
+        Path("red"),
+        {"red"},
+        object(),
+    ],
+)
+def test_what_is_no_text_is_none_in_a_file(text: Any) -> None:
+    rows = [{"image_path": "a.png", "caption": text}, {"image_path": "a.png", "caption": "red"}]
+    columns = Columns(text="caption")
+    with rows_file(rows, columns) as (path, _):
+        bad, good = read_rows(path, columns=columns, require_label=False)
+    assert bad.problem is not None
+    assert bad.problem.startswith("the text is ")
+    assert good.problem is None
+
+
+def test_a_row_of_too_many_fields_has_no_text() -> None:
+    table = io.StringIO("image_path,text\na.png,red\na.png,red, and blue\n")
+    with rows_file(csv.DictReader(table), Columns()) as (path, _):
+        good, bad = read_rows(path, require_label=False)
+    assert good.problem is None
+    assert bad.problem is not None
+    assert "too many fields" in bad.problem
 
 
 @pytest.mark.parametrize("what", ["rows", "images", "folder"])

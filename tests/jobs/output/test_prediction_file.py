@@ -41,6 +41,8 @@ def test_standard_output_has_one_name(tmp_path: Path) -> None:
         ("s3://shop/out.csv", False, "is a URL, and one file is written here"),
         ("out.csv/", False, "names a folder"),
         ("rows.csv", False, "is the input"),
+        ("linked.csv", False, "the unfinished `output` .*linked.csv.part is the input"),
+        ("named.csv", False, "the unfinished `output` .*named.csv.part.json is the input"),
         ("notes.csv", False, "is not an unchanged table of predictions of mismatch"),
         ("out.jsonl", True, "`safe_csv` goes with CSV"),
     ],
@@ -49,10 +51,12 @@ def test_what_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, safe: bool, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for there in ("rows.csv", "notes.csv"):
+    for there in ("rows.csv", "notes.csv", "named.csv.part.json"):
         Path(there).write_text("mine")
+    Path("linked.csv.part").symlink_to("rows.csv")
+    inputs = [Path("rows.csv"), Path("named.csv.part.json")]
     with pytest.raises(InputError, match=words):
-        PredictionFile.of(name, [Path("rows.csv")], safe=safe)
+        PredictionFile.of(name, inputs, safe=safe)
 
 
 def test_rows_on_standard_output_are_the_bytes_of_a_file(
