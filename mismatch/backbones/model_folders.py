@@ -13,7 +13,7 @@ from typing import Any
 from mismatch.errors import BackboneError, CheckpointError
 from mismatch.io.reading import read_json
 
-__all__ = ["check_self_contained", "no_code_of_models"]
+__all__ = ["OWN_CODE", "check_self_contained", "no_code_of_models"]
 
 CONFIGS = ("config.json", "open_clip_config.json")
 ADAPTER = "adapter_config.json"
@@ -22,6 +22,8 @@ NAMES = ("architecture", "attn_implementation", "_attn_implementation", "backbon
 ARGUMENTS = ("model_args", "backbone_kwargs")  # keys of what is handed to timm as it stands
 PLACES = ("cache_dir", "checkpoint_path", "pretrained")  # how keys of these begin that load
 ELSEWHERE = "which lies outside of it; a model's folder holds all of the model"
+
+OWN_CODE = "it brings code of its own, which is never run"  # where `no_code_of_models` refuses
 
 _lock = threading.Lock()
 _asking: list[int] = []  # transformers' own time-out, once for each block that is open

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.model_folders import check_self_contained, no_code_of_models
+from mismatch.backbones.model_folders import OWN_CODE, check_self_contained, no_code_of_models
 from mismatch.errors import BackboneError, MismatchError, MissingExtraError
 from mismatch.specs import TextSpec
 from mismatch_hf_clip.images import image_spec, pixels
@@ -344,6 +344,8 @@ def _in_one_line(part: str, model_id: str) -> Iterator[None]:
 def _first_line(error: BaseException) -> str:
     if "ignore_mismatched_sizes" in str(error):  # transformers tells the shapes to its log only
         return "its tensors have other shapes than config.json says"
+    if "trust_remote_code" in str(error):
+        return OWN_CODE
     # torch's own words say how to run what a file holds
     if "weights_only" in str(error) or isinstance(error, EOFError):
         return "it is damaged or holds more than tensors, so nothing of it was run"

@@ -18,7 +18,7 @@ import torch
 from open_clip.model import set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg
 
-from mismatch.backbones.model_folders import check_self_contained, no_code_of_models
+from mismatch.backbones.model_folders import OWN_CODE, check_self_contained, no_code_of_models
 from mismatch.errors import BackboneError
 from mismatch_openclip.backbone import CONFIG, TEXT_CONFIG, WEIGHTS, OpenClipBackbone
 from mismatch_openclip.tokenizer import VOCAB_SIZE, TextSource, clip_vocabulary, own_vocabulary
@@ -280,6 +280,8 @@ def _create(name: str, model_id: str, **options: Any) -> Any:
 def _explain(model_id: str, error: Exception) -> str:
     if "download" in str(error):
         return _not_had(model_id, error)
+    if "trust_remote_code" in str(error):
+        return f"openclip: '{model_id}' can't be loaded ({OWN_CODE})"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"openclip: '{model_id}' can't be loaded ({' '.join(lines[:2]) or type(error).__name__})"
 
