@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,11 @@ __all__ = ["remembering"]
 
 KEPT = 16  # programs in memory, of 30 MB each
 PLAIN = (bool, int, float, str, bytes, type(None))
+# of a backbone and its model: no graph depends on them, but a loaded one names its folder there
+NOT_IN_GRAPHS = {
+    *("image_processor", "tokenizer", "preprocess_cfg", "zero_shot_threshold"),
+    *("_name_or_path", "name_or_path", "architectures", "dtype"),  # of a configuration of transformers
+}
 _programs: OrderedDict[str, Any] = OrderedDict()
 
 
@@ -57,11 +63,15 @@ def digest(module: Any, inputs: Any, options: Any) -> str:
     """Of all that a graph depends on."""
     found = hashlib.sha256()
     for name, part in module.named_modules():
-        settings = {key: of for key, of in sorted(vars(part).items()) if key[:1] != "_"}
+        settings = {
+            key: of
+            for key, of in sorted(vars(part).items())
+            if key[:1] != "_" and key not in NOT_IN_GRAPHS
+        }
         found.update(f"{name} {type(part).__qualname__} {id(type(part))} {part}".encode())
         found.update(words(settings).encode())
         # a method that a test replaced on this very object
-        found.update(repr([id(of) for of in settings.values() if callable(of)]).encode())
+        found.update(repr([id(of) for of in settings.values() if inspect.isroutine(of)]).encode())
     for name, tensor in (*module.named_parameters(), *module.named_buffers(), *enumerate(inputs)):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {tensor.device}".encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -80,6 +90,14 @@ def words(value: Any) -> str:
     if isinstance(value, (list, tuple, set, frozenset)):
         return f"[{','.join(map(words, value))}]"
     if hasattr(value, "to_json_string"):  # a configuration of transformers
-        return str(value.to_json_string())
+        attention = getattr(value, "_attn_implementation", None)
+        return f"{attention} {words(without_origin(value.to_dict()))}"
     own: Any = type(value).__repr__
     return repr(copy.copy(value)) if own is not object.__repr__ else ""
+
+
+def without_origin(settings: Any) -> Any:
+    """A configuration without what differs between a new model and the same one from a folder."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: without_origin(of) for key, of in settings.items() if key not in NOT_IN_GRAPHS}
