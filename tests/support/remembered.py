@@ -21,7 +21,12 @@ PLAIN = (bool, int, float, str, bytes, type(None))
 # of a backbone and its model: no graph depends on them, but a loaded one names its folder there
 NOT_IN_GRAPHS = {
     *("image_processor", "tokenizer", "preprocess_cfg", "zero_shot_threshold"),
-    *("_name_or_path", "name_or_path", "architectures", "dtype"),  # of a configuration of transformers
+    *(
+        "_name_or_path",
+        "name_or_path",
+        "architectures",
+        "dtype",
+    ),  # of a configuration of transformers
 }
 _programs: OrderedDict[str, Any] = OrderedDict()
 
