@@ -51,9 +51,7 @@ def noise(width: int, height: int, channels: int = 3, seed: int = 0) -> NDArray[
     return _noise(width, height, channels, seed).copy()
 
 
-@lru_cache(
-    maxsize=64
-)  # a run of the kit asks for the same twenty a hundred times; 1 MB each at most
+@lru_cache(maxsize=64)  # a run of the kit asks for the same twenty a hundred times, 4 ms each
 def _noise(width: int, height: int, channels: int, seed: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng((seed, width, height))
     y, x = np.mgrid[:height, :width]

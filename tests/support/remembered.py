@@ -16,7 +16,7 @@ import pytest
 
 __all__ = ["remembering"]
 
-KEPT = 16  # programs in memory, of 30 MB each
+KEPT = 500e6  # bytes of weights in memory; a program has 30 MB
 PLAIN = (bool, int, float, str, bytes, type(None))
 # of a backbone and its model: no graph depends on them, but a loaded one names its folder there
 NOT_IN_GRAPHS = {
@@ -45,7 +45,7 @@ def remembering() -> Iterator[None]:
         if key not in _programs:
             _programs[key] = whole(real(module, inputs, **options))
         _programs.move_to_end(key)
-        while len(_programs) > KEPT:
+        while sum(map(size, _programs.values())) > KEPT:
             _programs.popitem(last=False)
         return torch.onnx.ONNXProgram(_programs[key].clone(), None)
 
@@ -62,6 +62,12 @@ def whole(program: Any) -> Any:
         if value.const_value is not None:
             value.const_value = onnx_ir.tensor(value.const_value.numpy().copy(), name=value.name)
     return program.model
+
+
+def size(model: Any) -> int:
+    """Of its weights, in bytes."""
+    values = (value.const_value for value in model.graph.initializers.values())
+    return sum(value.nbytes for value in values if value is not None)
 
 
 def digest(module: Any, inputs: Any, options: Any) -> str:
