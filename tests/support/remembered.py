@@ -18,15 +18,11 @@ __all__ = ["remembering"]
 
 KEPT = 500e6  # bytes of weights in memory; a program has 30 MB
 PLAIN = (bool, int, float, str, bytes, type(None))
-# of a backbone and its model: no graph depends on them, but a loaded one names its folder there
+# no graph depends on these of a backbone, of its model and of a configuration of transformers, and
+# a loaded model names its folder there
 NOT_IN_GRAPHS = {
     *("image_processor", "tokenizer", "preprocess_cfg", "zero_shot_threshold"),
-    *(
-        "_name_or_path",
-        "name_or_path",
-        "architectures",
-        "dtype",
-    ),  # of a configuration of transformers
+    *("_name_or_path", "name_or_path", "architectures", "dtype"),
 }
 _programs: OrderedDict[str, Any] = OrderedDict()
 
