@@ -10,9 +10,12 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
+
+from mismatch.specs import ImageSpec
 
 __all__ = ["remembering"]
 
@@ -96,6 +99,8 @@ def words(value: Any) -> str:
         return "".join(f"{key!s}:{words(of)};" for key, of in value.items())
     if isinstance(value, (list, tuple, set, frozenset)):
         return f"[{','.join(map(words, value))}]"
+    if isinstance(value, ImageSpec):  # what is done to colours before a tower sees them
+        return repr(replace(value, colour_profile="ignore"))
     if hasattr(value, "to_json_string"):  # a configuration of transformers
         attention = getattr(value, "_attn_implementation", None)
         return f"{attention} {words(without_origin(value.to_dict()))}"
