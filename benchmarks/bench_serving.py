@@ -126,10 +126,10 @@ def main(
         file = Path(folder) / "settings.json"
         file.write_text(json.dumps(own | json.loads(settings)), encoding="utf-8")
         with serving(found, file) as server:
-            asyncio.run(load(server, rows, clients, 5.0))  # warm
+            asyncio.run(load(server, rows, clients, min(5.0, seconds)))  # warm
             usual = asyncio.run(load(server, rows, clients, seconds))
             heavy = asyncio.run(load(server, rows, 3 * clients, seconds / 2))
-            after = asyncio.run(load(server, rows, clients, 5.0))
+            after = asyncio.run(load(server, rows, clients, min(5.0, seconds)))
         batch.append(batch_predictor(found, csv_file, image_base_path, pairs, threads))
         isolation = compare_isolation(found, file, rows, clients, seconds / 2, turns)
         patient = Path(folder) / "patient.json"

@@ -79,8 +79,9 @@ Make = Callable[[Path], object]
 
 # files that export, but test something else than how graphs are traced
 EXPORTING = (
-    *("calibrate", "export_onnx", "fashion", "fp16", "gate", "int8", "onnx", "predictor"),
-    *("quickstart", "torch_free", "triton", "weights", "benchmark", "tune_threshold", "notebook"),
+    *("benchmark", "calibrate", "export_onnx", "fashion", "features", "fp16", "fusion", "gate"),
+    *("graphs", "int8", "notebook", "onnx", "predictor", "quickstart", "torch_free", "triton"),
+    *("tune_threshold", "weights"),
 )
 
 

@@ -58,7 +58,7 @@ def write_image_encoder(backbone: Backbone, path: Path, features: tuple[str, ...
     The backbone is on the CPU.
     """
     size = backbone.image_spec.size
-    inputs = {"pixel_values": torch.rand(BATCH, 3, size, size)}
+    inputs = {"pixel_values": torch.zeros(BATCH, 3, size, size)}
     outputs = ("image_embedding", "image_features") if features else ("image_embedding",)
     write_graph(
         _ImageGraph(backbone, features), inputs, {"pixel_values": {0: Dim("batch")}}, outputs, path

@@ -4,6 +4,8 @@ kit feeds it.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -46,6 +48,11 @@ def noise(width: int, height: int, channels: int = 3, seed: int = 0) -> NDArray[
     """Draw (height, width, channels), 0..255: waves and noise, so that both blur and aliasing show;
     another tint for each seed.
     """
+    return _noise(width, height, channels, seed).copy()
+
+
+@lru_cache(maxsize=64)  # a run of the kit asks for the same twenty a hundred times, 4 ms each
+def _noise(width: int, height: int, channels: int, seed: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng((seed, width, height))
     y, x = np.mgrid[:height, :width]
     # (H, W, C)

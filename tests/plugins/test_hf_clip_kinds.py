@@ -390,7 +390,7 @@ KINDS = {
 QUICK = ("siglip", "align", "aimv2")  # the others' contract is kept by pytest -m slow
 # Exporting takes ten times as long as all other checks: with the quick ones these have each sort of
 # tower once; a whole run exports all kinds.
-EXPORTED = (*KINDS,) if WHOLE else (*QUICK, "altclip", "blip", "tipsv2")
+EXPORTED = (*KINDS,) if WHOLE else (*QUICK, "blip", "tipsv2")
 
 
 @pytest.fixture(scope="module")
