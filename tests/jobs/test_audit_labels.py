@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 PHOTOS = 200
 BRANDS = ("Norvik", "Ostara", "Fennel", "Marlo", "Halden", "Birch", "Quill", "Lume")
 MODEL = "openclip:tiny"
-QUICK = ("--folds", "3", "--repeats", "2")
+QUICK = ("--folds", "2", "--repeats", "1")
 Rows = list[dict[str, str]]
 
 
@@ -245,7 +245,7 @@ def test_the_gallery_shows_the_first_rows(shop: Path, ranked: tuple[Rows, Result
         ([(f"{i}.png", "red mug", 1) for i in range(60)], "every label is 1"),
         (
             [(f"{i % 2}.png", f"red mug {i}", i % 2) for i in range(60)],
-            "2 different images are too few for 3 folds",
+            "2 different images are too few for 2 folds",
         ),
         (
             [(f"none{i}.png", f"red mug {i}", i % 2) for i in range(60)],
@@ -430,7 +430,7 @@ def test_from_python_on_rows_in_memory(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pandas = pytest.importorskip("pandas")
-    quick: dict[str, Any] = {"folds": 3, "repeats": 2, "cache": shop / "cache"}
+    quick: dict[str, Any] = {"folds": 2, "repeats": 1, "cache": shop / "cache"}
     audit = mismatch.audit_labels(MODEL, shop / "rows.csv", image_base_path=shop, **quick)
     assert isinstance(audit, mismatch.LabelAudit)
     ours = [(finding.text, finding.reason, finding.status) for finding in audit.findings]
