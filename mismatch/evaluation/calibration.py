@@ -235,6 +235,7 @@ def _newton(features: Floats, target: Floats, weights: Floats) -> Floats:
     """Map (F, N) features, (N,) soft targets → (F,) weights of least log-loss of sigmoid(weights ·
     features); a step is halved until the loss falls.
     """
+    now = _loss(weights, features, target)
     for _ in range(STEPS):
         p = sigmoid(weights @ features)
         gradient = features @ (p - target) / len(target)
@@ -244,11 +245,13 @@ def _newton(features: Floats, target: Floats, weights: Floats) -> Floats:
             len(weights)
         )
         step = np.linalg.solve(hessian, gradient)
-        before = _loss(weights, features, target)
         scale = 1.0
-        while _loss(weights - scale * step, features, target) > before and scale > 1e-10:
+        moved = weights - step
+        while (fallen := _loss(moved, features, target)) > now and scale > 1e-10:
             scale /= 2
-        weights = weights - scale * step
+            moved = weights - scale * step
+        weights = moved
+        now = fallen
     return weights
 
 

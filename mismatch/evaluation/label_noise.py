@@ -254,15 +254,13 @@ def _newton(
     slope: Floats, offset: Floats, true: Floats, rows: Floats, logits: Floats
 ) -> tuple[Floats, Floats]:
     """Take two steps of a logistic regression, (B, 1) each; a slope stays above 0."""
+    powers = np.stack([np.ones_like(logits), logits, logits**2], axis=1)  # (S, 3)
     for _ in range(2):
         chance = sigmoid(slope * logits + offset)
-        miss = true - rows * chance
-        weight = rows * chance * (1 - chance) + 1e-9
-        by_offset = weight.sum(axis=1)
-        by_both = (weight * logits).sum(axis=1)
-        by_slope = (weight * logits**2).sum(axis=1)
-        for_offset = miss.sum(axis=1)
-        for_slope = (miss * logits).sum(axis=1)
+        expected = rows * chance
+        weight = expected * (1 - chance) + 1e-9
+        by_offset, by_both, by_slope = (weight @ powers).T  # (B,) each
+        for_offset, for_slope = ((true - expected) @ powers[:, :2]).T
         area = np.maximum(by_offset * by_slope - by_both**2, 1e-12)
         slope_step = (by_offset * for_slope - by_both * for_offset) / area
         offset_step = (by_slope * for_offset - by_both * for_slope) / area

@@ -53,19 +53,16 @@ class Cuts:
                 f" {self.mismatches}"
             )
         self.truth = truth
-        self.distinct, self.place = np.unique(values, return_inverse=True)  # (K,) ascending, (N,)
+        self.distinct, place = np.unique(values, return_inverse=True)  # (K,) ascending, (N,)
+        self.place = truth * len(self.distinct) + place  # (N,) 0..2K: of mismatches, of matches
 
     def per_score(self, rows: NDArray[np.int64] | None = None) -> tuple[Floats, Floats]:
         """Count how many matches and mismatches have each distinct score, (K,) each; `rows`:
         numbers of the rows that count, with repeats.
         """
-        truth, place = (
-            (self.truth, self.place) if rows is None else (self.truth[rows], self.place[rows])
-        )
-        return (
-            np.bincount(place[truth == 1], minlength=len(self.distinct)).astype(np.float64),
-            np.bincount(place[truth == 0], minlength=len(self.distinct)).astype(np.float64),
-        )
+        place = self.place if rows is None else self.place[rows]
+        counts = np.bincount(place, minlength=2 * len(self.distinct)).astype(np.float64)
+        return counts[len(self.distinct) :], counts[: len(self.distinct)]
 
     def choose(self, objective: Objective, rows: NDArray[np.int64] | None = None) -> float:
         """Choose the best threshold: midway between neighbouring scores, in the widest gap among
@@ -90,6 +87,14 @@ class Cuts:
         whole = _counts(*self.per_score(rows))
         positions = np.searchsorted(self.distinct, np.asarray(thresholds, np.float64), side="left")
         return CutCounts(*(np.asarray(values)[positions] for values in vars(whole).values()))
+
+    def counts_at(self, threshold: float, rows: NDArray[np.int64]) -> tuple[float, ...]:
+        """Return what one threshold does to the rows: the four fields of CutCounts."""
+        matches, mismatches = self.per_score(rows)
+        cut = int(np.searchsorted(self.distinct, threshold, side="left"))
+        above = (matches[cut:].sum(), mismatches[cut:].sum())
+        below = (matches[:cut].sum(), mismatches[:cut].sum())
+        return (*above, *below)
 
 
 def _counts(matches: Floats, mismatches: Floats) -> CutCounts:
@@ -171,7 +176,8 @@ def expected_figures(  # noqa: PLR0913
         nowhere = Interval(float("nan"), float("nan"))
         return dict.fromkeys(FIGURES, nowhere)
     seen = cuts.counts([here]).at_prevalence(prevalence)
-    shifts: dict[str, list[float]] = {name: [] for name in FIGURES}
+    first: list[tuple[float, ...]] = []
+    second: list[tuple[float, ...]] = []
     drawn = resamples_of(len(cuts.truth), resamples=2 * resamples, seed=seed, groups=groups)
     for chosen_on, used_on in zip(drawn, drawn, strict=True):
         some = cuts.truth[chosen_on]
@@ -180,13 +186,15 @@ def expected_figures(  # noqa: PLR0913
         value = here if objective is None else cuts.choose(objective, chosen_on)
         if np.isnan(value):
             continue
-        first = cuts.counts([value], chosen_on).at_prevalence(prevalence)
-        second = cuts.counts([value], used_on).at_prevalence(prevalence)
-        for name, figure in FIGURES.items():
-            shifts[name].append(float(figure(second)[0] - figure(first)[0]))
+        first.append(cuts.counts_at(value, chosen_on))
+        second.append(cuts.counts_at(value, used_on))
+    before, after = (
+        CutCounts(*np.array(counts).reshape(-1, 4).T).at_prevalence(prevalence)
+        for counts in (first, second)
+    )
     intervals = {
-        name: _moved(float(FIGURES[name](seen)[0]), percentiles(np.array(values), level))
-        for name, values in shifts.items()
+        name: _moved(float(figure(seen)[0]), percentiles(figure(after) - figure(before), level))
+        for name, figure in FIGURES.items()
     }
     if prevalence is None:
         return intervals

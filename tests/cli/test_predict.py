@@ -598,7 +598,7 @@ def test_the_lowest_scores_come_first(run: Any, many: Path, top: int | None) -> 
 def test_the_lowest_rows_are_found_in_bounded_memory(
     run: Any, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Predictions that are alive at once, of 2,000 rows."""
+    """Predictions that are alive at once, of 400 rows."""
     import weakref
 
     from mismatch.runtime import predictor as module
@@ -618,7 +618,7 @@ def test_the_lowest_rows_are_found_in_bounded_memory(
     monkeypatch.setattr(Counted, "__hash__", object.__hash__)
     monkeypatch.setattr(module, "Prediction", counted)
     with many.open("a") as file:
-        file.writelines(f"red.png,blue,{i}\n" for i in range(2000))
+        file.writelines(f"red.png,blue,{i}\n" for i in range(400))
     for more in (["--top", "5"], ["--output", "out.csv"], []):
         most[0] = 0
         assert run("--model", "m", "--csv", "rows.csv", *more).exit_code == 0

@@ -14,6 +14,7 @@ from mismatch.evaluation.folds import grouped_folds
 from mismatch.evaluation.label_noise import MIN_AUROC, estimate_noise
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
+from tests.support.paths import WHOLE
 
 Array = NDArray[Any]
 RATES = (0.0, 0.01, 0.03, 0.1)
@@ -58,12 +59,14 @@ def scored(rate: float, seed: int, rows: int = 600) -> Rows:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_a_planted_share_lies_in_its_interval(rate: float) -> None:
-    runs = [scored(rate, seed) for seed in range(3)]
-    assert sum(rows.holds() for rows in runs) >= 2
-    for rows in runs:
+    held = 0
+    for rows in (scored(rate, seed) for seed in range(3)):
         found = estimate_noise(rows.labels, rows.probabilities, rows.kinds, groups=rows.images)
-        assert found.all_rows.value == pytest.approx(rate, abs=0.04)
-        assert found.all_rows.interval.low <= found.all_rows.value <= found.all_rows.interval.high
+        share = found.all_rows
+        held += share.interval.low <= rows.wrong.mean() <= share.interval.high
+        assert share.value == pytest.approx(rate, abs=0.04)
+        assert share.interval.low <= share.value <= share.interval.high
+    assert held >= 2
 
 
 def test_hard_mismatches_are_no_wrong_labels() -> None:
@@ -201,11 +204,12 @@ PLANTED = (
     ("mixed up", 0.05),
     ("mixed up", 0.1),
 )
-SETS = ((0.6, 0.4), (0.8, 0.4), (0.8, 0.8), (1.0, 0.4), (1.0, 0.2))  # noise, and share of hard ones
+# noise, and share of hard ones
+SETS = ((0.6, 0.4), (1.0, 0.2), *(WHOLE * ((0.8, 0.4), (0.8, 0.8), (1.0, 0.4))))
 
 
 def runs() -> Iterator[tuple[str, Rows]]:
-    """Forty: five sets, of embeddings that tell well and less well, and eight plantings of each."""
+    """Sets of embeddings that tell well and less well, and eight plantings of each."""
     for number, (noise, hard) in enumerate(SETS):
         rows = embedded(noise, hard, number)
         for place, (how, rate) in enumerate(PLANTED):
@@ -219,6 +223,8 @@ def test_the_interval_holds_the_truth_in_85_of_100_planted_runs() -> None:
     for name, rows in runs():
         held[name] = rows.holds()
         given[name] = rows.holds(rows.labels == 1)
-    assert len(held) == 40
+    assert len(held) == (40 if WHOLE else 16)
     for which in (held, given):
-        assert sum(which.values()) >= 34, [name for name, ok in which.items() if not ok]
+        assert sum(which.values()) >= 0.85 * len(held), [
+            name for name, ok in which.items() if not ok
+        ]

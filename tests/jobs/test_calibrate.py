@@ -24,30 +24,37 @@ from mismatch.reports.model_card import write_bundle_card
 from mismatch.runtime.score_file import read_score, write_score
 from mismatch.specs import ReviewBand, SliceThresholds
 from tests.support import commands
+from tests.support.rows import write_rows
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any) -> Any:
-    """80 rows over 40 images, labelled by what a raw tiny backbone says of them, and noise."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 80 rows over 40 images, labelled by what a raw tiny backbone says of them, and
+    noise.
+    """
+    folder = tmp_path_factory.mktemp("made")
     random = np.random.default_rng(0)
     for number in range(40):
-        Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(f"{number}.png")
+        picture = Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8))
+        picture.save(folder / f"{number}.png")
     rows = [
         {"image_path": f"{n % 40}.png", "text": f"{('red', 'blue', 'green')[n % 3]} shirt {n}"}
         for n in range(80)
     ]
-    scores = np.array(
-        [one.similarity_score for one in mismatch.load("openclip:tiny", "cpu").predict_pairs(rows)]
-    )
+    predictor = mismatch.load("openclip:tiny", "cpu")
+    predictions = predictor.predict_pairs(rows, image_base_path=folder)
+    scores = np.array([one.similarity_score for one in predictions])
     noisy = scores.argsort().argsort() + random.normal(0, 15, 80)
-    write_rows(
-        Path("rows.csv"),
-        [
-            ("image_path", "text", "label"),
-            *((row["image_path"], row["text"], int(noisy[n] > 40)) for n, row in enumerate(rows)),
-        ],
-    )
+    table = [(row["image_path"], row["text"], int(noisy[n] > 40)) for n, row in enumerate(rows)]
+    write_rows(folder / "rows.csv", [("image_path", "text", "label"), *table])
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command, in a copy of that folder."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return lambda *args: commands.run("calibrate", "--csv", "rows.csv", *args)
 
 

@@ -247,10 +247,11 @@ def socket_of_ipv6() -> bool:
 
 
 def test_it_answers_and_stops_though_nobody_reads_its_log() -> None:
-    with start("--port", "0") as process:
+    requests = 100 if sys.platform == "linux" else 800  # elsewhere a pipe keeps its size
+    with start("--port", "0", pipesize=4096) as process:
         url = urlsplit(announced(process))
         with closing(HTTPConnection(url.hostname or "", url.port, timeout=10)) as connection:
-            for _ in range(800):
+            for _ in range(requests):
                 connection.request("GET", "/healthz")
                 assert connection.getresponse().read() == b"ok\n"
         process.terminate()

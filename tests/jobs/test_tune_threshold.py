@@ -16,33 +16,41 @@ import mismatch
 from mismatch.errors import InputError
 from mismatch.reports.model_card import write_bundle_card
 from tests.support import commands
+from tests.support.rows import write_rows
 
 
-@pytest.fixture
-def run(
-    tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any
-) -> Any:
-    """A bundle, and 120 rows over 60 images that it scores; labels follow its scores but for noise,
-    so that there is something to choose.
+@pytest.fixture(scope="module")
+def made(tiny_bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bundle, and 120 rows over 60 images that it scores; labels follow its scores
+    but for noise, so that there is something to choose.
     """
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(tiny_bundles["hf-clip"], "bundle")
+    folder = tmp_path_factory.mktemp("made")
+    shutil.copytree(tiny_bundles["hf-clip"], folder / "bundle")
     random = np.random.default_rng(0)
     for number in range(60):
-        Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(f"{number}.png")
+        picture = Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8))
+        picture.save(folder / f"{number}.png")
     rows = [
         {"image_path": f"{n % 60}.png", "text": f"{('red', 'blue', 'green')[n % 3]} shirt {n}"}
         for n in range(120)
     ]
-    scores = np.array(
-        [one.similarity_score for one in mismatch.load("bundle", "cpu").predict_pairs(rows)]
-    )
+    predictor = mismatch.load(folder / "bundle", "cpu")
+    predictions = predictor.predict_pairs(rows, image_base_path=folder)
+    scores = np.array([one.similarity_score for one in predictions])
     noisy = scores.argsort().argsort() + random.normal(0, 20, 120)
     table = [
         (row["image_path"], row["text"], int(noisy[n] > 60), "ab"[n % 2])
         for n, row in enumerate(rows)
     ]
-    write_rows(Path("rows.csv"), [("image_path", "text", "label", "kind"), *table])
+    write_rows(folder / "rows.csv", [("image_path", "text", "label", "kind"), *table])
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command, in a copy of that folder."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return lambda *args: commands.run(
         "tune-threshold", "--model", "bundle", "--csv", "rows.csv", *args
     )

@@ -20,10 +20,10 @@ def test_the_tour_ends_with_a_bundle_that_tells_pairs_apart(tmp_path: Path) -> N
         [sys.executable, TOUR, tmp_path / "tour"], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    auroc = re.search(r"AUROC (\d\.\d+) on 96 rows", done.stdout)
+    auroc = re.search(r"AUROC (\d\.\d+) on 64 rows", done.stdout)
     assert auroc is not None
     assert float(auroc[1]) > 0.75
-    assert "labels: the most suspicious of 288" in done.stdout
+    assert "labels: the most suspicious of 192" in done.stdout
     assert (tmp_path / "tour" / "bundle" / "manifest.json").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tour"]
 

@@ -19,7 +19,7 @@ from tests.support.paths import ROOT, WHOLE
 from tests.support.rows import first_photos
 
 # of 5,625 to train on; two rows each
-PHOTOS = {"train": 400, "val": 100, "test": 100, "test_kinds": 150}
+PHOTOS = {"train": 200, "val": 60, "test": 60, "test_kinds": 100}
 # a pair is trained and exported below
 LEFT_TO_A_WHOLE_RUN = "TestPair or test_onnx_export"
 EXAMPLE = ROOT / "examples" / "mismatch-lit"
@@ -117,11 +117,11 @@ def test_it_learns_real_photos_and_its_bundle_needs_no_torch(
             cwd=tmp_path,
         )
     )
-    assert report["scored"] == (1406 if WHOLE else 200)
-    assert report["metrics"]["auroc"] > (0.97 if WHOLE else 0.85)
-    assert report["metrics"]["accuracy"] > (0.915 if WHOLE else 0.75)
+    assert report["scored"] == (1406 if WHOLE else 120)
+    assert report["metrics"]["auroc"] > (0.97 if WHOLE else 0.75)
+    assert report["metrics"]["accuracy"] > (0.915 if WHOLE else 0.65)
 
-    verified = 300 if WHOLE else 200
+    verified = 300 if WHOLE else 60
     some = rows["test"].read_text(encoding="utf-8").splitlines()[: verified + 1]
     (tmp_path / "some.csv").write_text("\n".join(some) + "\n", encoding="utf-8")
     verify = ("--verify-csv", "some.csv", "--image-base-path", fashion)
@@ -169,7 +169,7 @@ def explanations_name_what_is_wrong(light: Path, fashion: Path, folder: Path) ->
         run(light / "mismatch", "explain", "--model", "bundle", *pair, "--json", cwd=folder)
     )
     assert [word["text"] for word in found["words"]] == ["Arrow", "Men", "White", "Shirt"]
-    count = 100 if WHOLE else 50
+    count = 100 if WHOLE else 30
     rows = (
         "--csv",
         "test_kinds.csv",
@@ -191,10 +191,10 @@ def explanations_name_what_is_wrong(light: Path, fashion: Path, folder: Path) ->
         cwd=folder,
     )
     figures = json.loads((folder / "explained.json").read_text())["rows"]
-    # of colours, a model that saw a fourteenth of the photos knows too little to name the word first
+    # of colours, a model that saw a few of the photos knows too little to name the word first
     named = {"hard_colour": 0.6, "hard_type": 0.6} if WHOLE else {"hard_type": 0.5}
     for kind in ("hard_colour", "hard_type"):
-        assert figures[kind]["judged"] > (40 if WHOLE else 10)
+        assert figures[kind]["judged"] > (40 if WHOLE else 6)
         assert figures[kind]["gain"] > figures[kind]["gain_by_chance"] + 0.1
     for kind, least in named.items():
         assert figures[kind]["top_2"] >= least > figures[kind]["top_2_by_chance"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
 
 TOOLS = {
-    "mypy --strict": ["mypy", "--no-error-summary", "--cache-dir", "{cache}"],
+    # each time from the beginning, so nothing is stored for a next time
+    "mypy --strict": ["mypy", "--no-error-summary", "--no-incremental", "--cache-dir", os.devnull],
     "ruff check": ["ruff", "check", "--no-cache", "."],
     "ruff format": ["ruff", "format", "--no-cache", "--check", "."],
 }
@@ -24,9 +25,9 @@ TOOLS = {
         for name, command in TOOLS.items()
     ],
 )
-def test_the_tool_has_nothing_to_say(command: list[str], tmp_path: Path) -> None:
+def test_the_tool_has_nothing_to_say(command: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", *(part.format(cache=tmp_path) for part in command)],
+        [sys.executable, "-m", *command],
         cwd=ROOT,
         capture_output=True,
         text=True,

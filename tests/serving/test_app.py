@@ -345,7 +345,7 @@ def test_beyond_its_queue_it_says_503_at_once_and_beyond_its_deadline_504(
     monkeypatch.setattr(predictor, "predict_pairs", held)
     question = {"image": text64(image()), "text": "red"}
     with (
-        serving(predictor, queue=2, max_pairs=2, batch=1, wait=0.0, deadline=5.0) as client,
+        serving(predictor, queue=2, max_pairs=2, batch=1, wait=0.0, deadline=2.5) as client,
         ThreadPoolExecutor(3) as pool,
     ):
         asked = [pool.submit(client.post, "/v1/predict", json=question)]

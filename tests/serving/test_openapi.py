@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from mismatch.runtime.predictor import Predictor
+from tests.support.paths import WHOLE
 from tests.support.serving import server, serving
 
-EXAMPLES = "100"  # requests an operation
+EXAMPLES = "100" if WHOLE else "40"  # requests an operation
 
 
 def test_each_operation_says_what_it_takes_and_answers(colour_engine: Any) -> None:
