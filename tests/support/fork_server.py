@@ -8,6 +8,7 @@ of ids by an exit code. No thread runs in it and no model is loaded, so that for
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -97,6 +98,8 @@ def main(modules: list[str], shim: str | None) -> None:
     for name in modules:
         import_module(name)
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # else each child's collector visits, and so copies, all that was imported
     arm = ctypes.CDLL(shim).fault_arm if shim else lambda fault: None
     children: set[int] = set()
     try:

@@ -76,7 +76,12 @@ Run._epoch = epoch
 Saver.save_last = save_last
 """
 PROGRAM = f"{PRELUDE}\nfrom mismatch.cli import main\nmain()\n"
-HEAVY = ("accelerate", "open_clip", "transformers", "mismatch.cli", "mismatch.training.trainer")
+# what a run imports, once for all of them
+HEAVY = (
+    *("accelerate", "open_clip", "mismatch.cli", "mismatch.training.trainer"),
+    *("transformers", "mismatch_hf_clip.backbone", "transformers.models.clip.modeling_clip"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "torch.distributed.fsdp"),
+)
 
 
 def write_training_rows(folder: Path) -> None:
