@@ -184,7 +184,7 @@ def test_it_learns_and_shuffled_labels_teach_nothing(catalogue: Path, tune: str)
         config(
             catalogue,
             tune=tune,
-            epochs=8,
+            epochs=12,
             batch_size=16,
             head_learning_rate=1e-2,
             train_csv=str(catalogue / "shuffled.csv"),

@@ -272,7 +272,7 @@ def test_accelerates_launcher_asks_for_it_too(rows: Path) -> None:
     )
     assert furthest(found, plain) < 2e-4
     check_curves(found_stats, stats)
-    assert "--fsdp: 6 blocks" in said
+    assert "--fsdp: 4 blocks" in said
     assert {name: found_stats["config"][name] for name in ("fsdp", "gradient_checkpointing")} == {
         "fsdp": True,
         "gradient_checkpointing": True,
