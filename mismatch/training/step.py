@@ -210,13 +210,13 @@ class Step:
         """Make chance a function of seed, epoch and step, and of who draws: 0 the head, alike
         everywhere, else a process's towers.
         """
-        torch.manual_seed(
-            int(
-                np.random.SeedSequence((self.seed, *moment, who, part)).generate_state(
-                    1, np.uint64
-                )[0]
-            )
-        )
+        chance = np.random.SeedSequence((self.seed, *moment, who, part))
+        seed = int(chance.generate_state(1, np.uint64)[0])
+        if self.processes.device.type == "cpu":
+            # torch.manual_seed notes the whole call stack for GPUs that may be used later
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def _halve(self) -> None:
         """Make twice as many parts from here on; DeviceError where a part is one row already."""

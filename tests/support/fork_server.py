@@ -8,6 +8,7 @@ of ids by an exit code. No thread runs in it and no model is loaded, so that for
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ __all__ = ["Command", "ForkServer"]
 ROOT = Path(__file__).resolve().parents[2]
 FAILED = 70  # exit code of a command that ended by an exception
 POLL_SECONDS = 0.002
+GRACE_SECONDS = 10  # in which the others may end by themselves when one has failed
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class ForkServer:
         return int(self._ask(asdict(command)))
 
     def wait(self, *processes: int) -> int:
-        """Wait until all have ended; return 0, or the exit code of the first that failed, after
-        which the others are killed.
+        """Wait until all have ended; return 0, or the exit code of the first that failed, soon
+        after which the others are killed.
         """
         return int(self._ask(processes))
 
@@ -97,6 +99,8 @@ def main(modules: list[str], shim: str | None) -> None:
     for name in modules:
         import_module(name)
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # else each child's collector visits, and so copies, all that was imported
     arm = ctypes.CDLL(shim).fault_arm if shim else lambda fault: None
     children: set[int] = set()
     try:
@@ -119,6 +123,7 @@ def main(modules: list[str], shim: str | None) -> None:
 def wait_for(children: set[int]) -> int:
     """Return the code of the first that fails, which ends the others, as torchrun does; else 0."""
     found = 0
+    killed_at = float("inf")
     while children:
         for child in sorted(children):
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -128,8 +133,11 @@ def wait_for(children: set[int]) -> int:
             code = os.waitstatus_to_exitcode(status)
             if code and not found:
                 found = code
-                for other in children:
-                    os.kill(other, signal.SIGKILL)
+                killed_at = time.monotonic() + GRACE_SECONDS
+        if time.monotonic() > killed_at:
+            killed_at = float("inf")
+            for other in children:
+                os.kill(other, signal.SIGKILL)
         time.sleep(POLL_SECONDS)
     return found
 

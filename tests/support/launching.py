@@ -9,7 +9,9 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ __all__ = [
     "LAUNCHERS",
     "check_curves",
     "furthest",
+    "run_program",
     "run_training",
     "trained",
     "write_training_rows",
@@ -37,10 +40,7 @@ ACCELERATE = (
     "accelerate.commands.launch --num_processes 2 --num_machines 1 --main_process_port 0"
     " --mixed_precision no --dynamo_backend no"
 )
-QUICK = (
-    "--model-name tiny --precision fp32 --dropout 0 --threads 1 --num-workers 1 --device cpu"
-    " --epochs 2"
-)
+QUICK = "--precision fp32 --dropout 0 --threads 1 --num-workers 1 --device cpu --epochs 2"
 FORKED = "forked"  # two processes with the environment that torchrun gives
 # --multi_gpu is accelerate's word for several processes, with GPUs or without; its --cpu starts one
 LAUNCHERS = {
@@ -55,6 +55,7 @@ LAUNCHERS = {
 }
 PRELUDE = """
 import os, signal
+from mismatch.training.folder import output
 from mismatch.training.run import Run
 from mismatch.training.saving import Saver
 
@@ -74,13 +75,26 @@ def save_last(saver, real=Saver.save_last):
 
 Run._epoch = epoch
 Saver.save_last = save_last
+# drawing takes longer than most runs here
+output.curves_png = lambda stats: b""
 """
 PROGRAM = f"{PRELUDE}\nfrom mismatch.cli import main\nmain()\n"
-HEAVY = ("accelerate", "open_clip", "transformers", "mismatch.cli", "mismatch.training.trainer")
+# what a run imports, once for all of them
+HEAVY = (
+    *("accelerate", "open_clip", "mismatch.cli", "mismatch.training.trainer"),
+    *("transformers", "mismatch_hf_clip.backbone", "transformers.models.clip.modeling_clip"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "torch.distributed.fsdp"),
+)
 
 
 def write_training_rows(folder: Path) -> None:
-    """41 rows to train on, which no two processes and no batch of 16 divide; 13 to validate on."""
+    """41 rows to train on, which no two processes and no batch of 16 divide; 13 to validate on;
+    and a small model of each family, under its name.
+    """
+    # FSDP gathers blocks one by one where a tower has several
+    clip, vit = _kinds("hf-clip")["clip"], _kinds("openclip")["vit"]
+    replace(clip, config={"vision_config": {"num_hidden_layers": 2}}).save(folder / "hf-clip")
+    replace(vit, vision=vit.vision | {"layers": 2}).write(folder / "openclip")
     noise = np.random.default_rng(0)
     lines = []
     for i in range(18):
@@ -94,6 +108,14 @@ def write_training_rows(folder: Path) -> None:
         (folder / name).write_text(
             "\n".join(["image_path,text,label", *(lines[i] for i in chosen)]) + "\n"
         )
+
+
+def _kinds(family: str) -> dict[str, Any]:
+    """Return the small models of each kind that the family's own tests make."""
+    kinds: dict[str, Any] = import_module(
+        f"tests.plugins.test_{family.replace('-', '_')}_kinds"
+    ).KINDS
+    return kinds
 
 
 def run_training(
@@ -114,15 +136,18 @@ def run_training(
         "--output-dir": name,
         "--cache": f"{name}/c",
     }
+    family = options[options.index("--backbone") + 1] if "--backbone" in options else "hf-clip"
     arguments = [
         "train",
+        "--model-name",
+        str(rows / str(family)),
         *(str(word) for option, path in place.items() for word in (option, rows / path)),
         *QUICK.split(),
         *map(str, options),
     ]
     env = os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)}
     if launcher in (None, FORKED):
-        return _forked(rows, arguments, env, 1 if launcher is None else 2)
+        return _forked(rows, arguments, env, 1 if launcher is None else 2, PRELUDE)
     (rows / "program.py").write_text(PROGRAM)
     command = [
         sys.executable,
@@ -143,7 +168,15 @@ def run_training(
     return subprocess.CompletedProcess(command, code, said, errors)
 
 
-def _forked(folder: Path, arguments: list[str], env: dict[str, str], count: int) -> Any:
+def run_program(rows: Path, program: str, *arguments: object) -> Any:
+    """Two processes that run a program of Python, ended."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return _forked(rows, [*map(str, arguments)], env, 2, f"{program}\nraise SystemExit(0)\n")
+
+
+def _forked(
+    folder: Path, arguments: list[str], env: dict[str, str], count: int, prelude: str
+) -> Any:
     meeting = (
         {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
         if count > 1
@@ -157,7 +190,7 @@ def _forked(folder: Path, arguments: list[str], env: dict[str, str], count: int)
     for rank in range(count):
         ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if meeting else {}
         out, err = map(str, files)
-        command = Command(arguments, out, err, env | meeting | ranks, prelude=PRELUDE)
+        command = Command(arguments, out, err, env | meeting | ranks, prelude=prelude)
         processes.append(server.start(command))
     code = server.wait(*processes)
     return subprocess.CompletedProcess(arguments, code, *(file.read_text() for file in files))

@@ -135,7 +135,7 @@ def config(folder: Path, **options: Any) -> TrainConfig:
         "device": "cpu",
         "num_workers": 1,
         "epochs": 3,
-        "batch_size": 16,
+        "batch_size": 36,
         "cache": str(folder / "cache"),
     }
     if options.get("tune") != "head":
@@ -171,13 +171,21 @@ def held_out_auroc(model: Path, folder: Path) -> float:
 @pytest.mark.parametrize("tune", ["full", "head"] if WHOLE else ["full"])
 def test_it_learns_and_shuffled_labels_teach_nothing(catalogue: Path, tune: str) -> None:
     result = quietly(
-        config(catalogue, tune=tune, epochs=12, head_learning_rate=1e-2, best_metric="auroc")
+        config(
+            catalogue,
+            tune=tune,
+            epochs=8,
+            batch_size=16,
+            head_learning_rate=1e-2,
+            best_metric="auroc",
+        )
     )
     shuffled = quietly(
         config(
             catalogue,
             tune=tune,
             epochs=12,
+            batch_size=16,
             head_learning_rate=1e-2,
             train_csv=str(catalogue / "shuffled.csv"),
             output_dir=str(catalogue / "no"),
@@ -423,7 +431,8 @@ def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alik
         config(
             wordy,
             tune=tune,
-            epochs=12,
+            epochs=8,
+            batch_size=16,
             head_learning_rate=1e-2,
             best_metric="auroc",
             long_text=long_text,
@@ -863,9 +872,9 @@ def test_progress_counts_every_row_and_says_loss_rate_and_time_left(catalogue: P
 
     with shown_by(Bar):
         result = train(config(catalogue, epochs=2))
-    means = [notes[last].partition(",")[0] for last in (13, 27)]
+    means = [notes[last].partition(",")[0] for last in (5, 11)]
     assert means == [f"loss {loss:.4f}" for loss in result.stats["train_losses"]]
-    assert f"rate {result.stats['learning_rates'][0]:.1e}, 0:" in notes[13]
+    assert f"rate {result.stats['learning_rates'][0]:.1e}, 0:" in notes[5]
     assert seen == {"epoch 1/2": [216, 216], "epoch 2/2": [216, 216]}
 
 

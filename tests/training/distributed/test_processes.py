@@ -110,26 +110,6 @@ def rows(module_folder: Path) -> Path:
     return module_folder
 
 
-def check_agreement(rows: Path, launcher: str, *options: object) -> None:
-    """Steps of 16 rows, by one process and by two; Adam divides tiny gradients by their own size,
-    so weights may differ by more than sums do.
-    """
-    one, stats, _ = trained(rows, f"one-{launcher}", "--batch-size", 16, *options)
-    two, shared, said = trained(
-        rows, f"two-{launcher}", "--batch-size", 8, *options, launcher=launcher
-    )
-    assert furthest(one, two) < 2e-4
-    check_curves(shared, stats)
-    assert (stats["processes"], shared["processes"], shared["rows_per_step"]) == (1, 2, 16)
-    assert "steps of 16 rows (8 at once x 2 processes)" in said
-    assert said.count("epoch 1/2") == 1, "the main process alone speaks"
-
-
-@pytest.mark.slow
-def test_two_processes_train_all_weights_as_one_does(rows: Path) -> None:
-    check_agreement(rows, "torchrun", "--tune", "full", "--learning-rate", 1e-4)
-
-
 @pytest.mark.slow
 def test_bad_rows_end_every_process_with_the_line_that_one_would_say(rows: Path) -> None:
     """One at the file's beginning and one at its end."""
@@ -139,7 +119,7 @@ def test_bad_rows_end_every_process_with_the_line_that_one_would_say(rows: Path)
     )
     one, two = (
         run_training(rows, "refused", "--train-csv", rows / "bad.csv", launcher=launcher)
-        for launcher in (None, "torchrun")
+        for launcher in (None, FORKED)
     )
     line = (
         f"error: {rows / 'bad.csv'}:2: the text is empty; {rows / 'bad.csv'}:{len(lines) + 2}:"
@@ -151,37 +131,33 @@ def test_bad_rows_end_every_process_with_the_line_that_one_would_say(rows: Path)
     assert not (rows / "refused").exists()
 
 
+FULL = ("--tune", "full", "--learning-rate", 1e-4)
+OPENCLIP = (*FULL, "--backbone", "openclip", "--gradient-accumulation-steps", 1)
+LAUNCHED = [  # the first three each day; two machines have a torchrun each, that meet at a port
+    (FORKED, ("--tune", "head")),
+    (FORKED, FULL),
+    ("accelerate", OPENCLIP),
+    ("torchrun", FULL),
+    ("two machines", FULL),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("launcher", "options"),
-    [
-        (FORKED, ("--tune", "head")),
-        (
-            "accelerate",
-            (
-                "--tune",
-                "full",
-                "--backbone",
-                "openclip",
-                "--learning-rate",
-                1e-4,
-                "--gradient-accumulation-steps",
-                1,
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize(("launcher", "options"), LAUNCHED if WHOLE else LAUNCHED[:3])
 def test_two_processes_agree_with_one_under_each_launcher_and_mode(
     rows: Path, launcher: str, options: tuple[object, ...]
 ) -> None:
-    check_agreement(rows, launcher, *options)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not WHOLE, reason="WHOLE=1 starts two launchers; one is started each day")
-def test_two_machines_train_as_one_process_does(rows: Path) -> None:
-    """Each with a torchrun of its own, that meet at a port."""
-    check_agreement(rows, "two machines", "--tune", "full", "--learning-rate", 1e-4)
+    """Steps of 16 rows, by one process and by two; Adam divides tiny gradients by their own size,
+    so weights may differ by more than sums do.
+    """
+    name = f"{launcher}-{options[1]}"
+    one, stats, _ = trained(rows, f"one-{name}", "--batch-size", 16, *options)
+    two, shared, said = trained(rows, f"two-{name}", "--batch-size", 8, *options, launcher=launcher)
+    assert furthest(one, two) < 2e-4
+    check_curves(shared, stats)
+    assert (stats["processes"], shared["processes"], shared["rows_per_step"]) == (1, 2, 16)
+    assert "steps of 16 rows (8 at once x 2 processes)" in said
+    assert said.count("epoch 1/2") == 1, "the main process alone speaks"
 
 
 @pytest.mark.slow
