@@ -161,7 +161,12 @@ def test_code_that_a_folder_of_open_clip_names(
         file.write_text(json.dumps(json.loads(file.read_text()) | own))
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     asked: list[str] = []
-    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "y")
+
+    def agree(question: str) -> str:
+        asked.append(question)
+        return "y"
+
+    monkeypatch.setattr("builtins.input", agree)
     refused(lambda: load_backbone("openclip", str(folder)))
     assert not mark.exists()
     assert not asked

@@ -284,9 +284,12 @@ def _json_line(record: dict[str, Any], number: int, *, ascii_only: bool) -> str:
         except TypeError:  # a key in a value is no text
             return json.dumps(_with_text_keys(record), ensure_ascii=ascii_only, default=str) + "\n"
     except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"row {number}: a value holds itself, or is nested too deeply; take it out"
-        ) from error
+        what = (
+            "has too many digits"
+            if "digits" in str(error)
+            else "holds itself, or is nested too deeply"
+        )
+        raise InputError(f"row {number}: a value {what}; take it out") from error
 
 
 def _with_text_keys(value: Any) -> Any:

@@ -228,6 +228,8 @@ def test_keys_that_are_no_texts() -> None:
     for value in (loop, deep, {(): loop}):
         with pytest.raises(InputError, match="row 2: a value holds itself, or is nested too"):
             records([{"text": "a"}, {"text": "b", "x": value}])
+    with pytest.raises(InputError, match="row 1: a value has too many digits"):
+        records([{"text": "a", "x": 10**5_000}])
 
 
 def test_a_table_has_no_two_columns_of_one_name() -> None:
