@@ -30,6 +30,7 @@ from mismatch.io.retries import (
     retried,
     shortage,
 )
+from mismatch.runtime.foreign_formats import foreign_format
 from mismatch.runtime.image_bounds import check_decoder, check_structure
 from mismatch.runtime.orientation import TURNS, orientation, turned_copy, upright
 
@@ -273,10 +274,10 @@ def _load(
             f"{name} is of no known format; one of {', '.join(limits.formats)} is needed"
         )
     if image is None:
-        raise ImageRefusedError(
-            f"{name} is not an image in a format that Pillow reads; replace the file or drop"
-            " the row"
+        words = foreign_format(file) or (
+            "not an image in a format that Pillow reads; replace the file or drop the row"
         )
+        raise ImageRefusedError(f"{name} is {words}")
     width, height = _checked(image, name, limits.max_pixels).size
     check_decoder(image, name)
     times = reduction((width, height)) if reduction is not None and image.format == "JPEG" else 1

@@ -343,7 +343,7 @@ def test_an_absent_file_says_where_to_look(tmp_path: Path) -> None:
     [
         (b"", r"is empty \(0 bytes\)"),
         (b"just some text, named .jpg\n" * 50, "not an image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
         (half("JPEG"), "cut short"),
         (half("PNG"), "cut short"),
