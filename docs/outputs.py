@@ -120,35 +120,41 @@ def cut(shown: str, new: str, page: str) -> str:
     """Return of `new` what `shown` has of the output before, between its lines `…`."""
     if not new:
         return shown
+    long = [line[:-1] for line in shown.splitlines() if line.endswith(ELLIPSIS) and line[:-1]]
+    for beginning in long:  # of a line whose end is left out
+        new = re.sub(rf"^({re.escape(beginning)}).*$", rf"\1{ELLIPSIS}", new, flags=re.MULTILINE)
     if ELLIPSIS not in shown.splitlines():
         return new.rstrip() + "\n" + ("\n" if shown.endswith("\n\n") else "")
-    lines, kept, place = new.splitlines(), [], 0
-    for old in shown.splitlines():
-        if old == ELLIPSIS or not old.strip():
-            kept.append(old)
+    lines, kept, place = new.splitlines(), list[str](), 0
+    for part in re.split(rf"^({ELLIPSIS})\n", shown, flags=re.MULTILINE):
+        old = part.splitlines()
+        if part == ELLIPSIS or not part.strip():
+            kept += old
             continue
-        found = nearest(old, lines, place)
-        if found is None:
-            say(f"{page}: nothing is like {old!r}")
-            continue
-        kept.append(lines[found])
-        place = found + 1
+        start = nearest(old, lines, place)
+        if start is None:
+            say(f"{page}: nothing is like {old[0]!r}")
+            return shown
+        place = start + len(old)
+        kept += lines[start:place]
     return "\n".join(kept) + "\n"
 
 
-def nearest(old: str, lines: list[str], place: int) -> int | None:
-    """Return which line, from `place` on, is most like one that was shown."""
-    likeness = [like(old, line) for line in lines[place:]]
-    best = max(likeness, default=0.0)
-    return place + likeness.index(best) if best >= MIN_LIKENESS else None
+def nearest(old: list[str], lines: list[str], place: int) -> int | None:
+    """Return where, from `place` on, lines stand that are most like those that were shown."""
+    starts = range(place, len(lines) - len(old) + 1)
+    likeness = {start: sum(map(like, old, lines[start:])) / len(old) for start in starts}
+    best = max(likeness, key=likeness.__getitem__, default=None)
+    return best if best is not None and likeness[best] >= MIN_LIKENESS else None
 
 
 def like(one: str, other: str) -> float:
-    """0 to 1: how alike two lines are, whatever their figures; 2 where they are the same."""
+    """0 to 1.5: how alike two lines are, whatever their figures; 2 where they are the same."""
     if one == other:
         return 2.0
     first, second = (re.sub(r"\d+", "0", line) for line in (one, other))
-    return difflib.SequenceMatcher(None, first, second).ratio()
+    is_same_row = one.split()[:1] == other.split()[:1]  # of a table
+    return difflib.SequenceMatcher(None, first, second).ratio() + 0.5 * is_same_row
 
 
 def prepare(work: Path) -> None:

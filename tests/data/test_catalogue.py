@@ -161,7 +161,8 @@ def test_labels_are_balanced_and_most_mismatches_differ_in_one_attribute(
     share = ONE_ATTRIBUTE[part]
     assert share >= 0.6
     deviation = (share * (1 - share) / mismatches) ** 0.5
-    assert abs(1 - kinds["random"] / mismatches - share) < 3 * deviation
+    # a few photos have no neighbour in one attribute that the part may name
+    assert abs(1 - kinds["random"] / mismatches - share) < 3 * deviation + 0.02
     for kind, kind_share in zip(
         ("article", "colour", "pattern", "count"), SHARES[part], strict=True
     ):
