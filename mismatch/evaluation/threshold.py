@@ -173,8 +173,7 @@ def expected_figures(  # noqa: PLR0913
     cuts = Cuts(labels, scores)
     here = threshold if objective is None else cuts.choose(objective)
     if here is None or np.isnan(here):
-        nowhere = Interval(float("nan"), float("nan"))
-        return dict.fromkeys(FIGURES, nowhere)
+        return dict.fromkeys(FIGURES, Interval(float("nan"), float("nan")))
     seen = cuts.counts([here]).at_prevalence(prevalence)
     first: list[tuple[float, ...]] = []
     second: list[tuple[float, ...]] = []
@@ -184,10 +183,9 @@ def expected_figures(  # noqa: PLR0913
         if not 0 < some.sum() < len(some):
             continue
         value = here if objective is None else cuts.choose(objective, chosen_on)
-        if np.isnan(value):
-            continue
-        first.append(cuts.counts_at(value, chosen_on))
-        second.append(cuts.counts_at(value, used_on))
+        if not np.isnan(value):
+            first.append(cuts.counts_at(value, chosen_on))
+            second.append(cuts.counts_at(value, used_on))
     before, after = (
         CutCounts(*np.array(counts).reshape(-1, 4).T).at_prevalence(prevalence)
         for counts in (first, second)

@@ -309,7 +309,7 @@ def test_an_explanation_that_nobody_waits_for_ends_and_leaves_its_thread_to_the_
     "text",
     [
         "red bag &#" + "1" * 4301 + ";",
-        "\x00",
+        "red\x00",
         "<|endoftext|> red",
         "e" + "\u0301" * 7000,
         "&" * 7000,
