@@ -205,8 +205,9 @@ class _Spooled:
             if text in record and (is_time or not isinstance(record[text], JSON_VALUES)):
                 # an object is no text to whoever reads the file, which its words would be
                 record[text] = {type(record[text]).__name__: str(record[text])}
-            if row.get(None):  # type: ignore[call-overload]  # from csv.DictReader
-                record[text] = {"too many fields": [record.get(text), *row[None]]}  # type: ignore[index]
+            beyond = row.get(None)  # type: ignore[call-overload]  # where csv.DictReader puts them
+            if beyond:
+                record[text] = {"too many fields": [record.get(text), *beyond]}
             if name in row:
                 record[asked] = self._path(row[name], number)
             yield record
