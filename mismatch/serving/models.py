@@ -251,7 +251,7 @@ class Served:
 
     async def facts(self) -> bytes:
         """Return the JSON of /v1/model, which is made once: it may list many thresholds."""
-        if self._facts is None:
+        if self._facts is None or (self._facts.done() and self._facts.exception()):
             made = asyncio.to_thread(
                 model_facts, self.name, self.model_id, self.predictor, self._settings
             )

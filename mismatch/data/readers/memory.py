@@ -63,6 +63,7 @@ def rows_file(
     with _temporary_folder() as folder:
         path = folder / f"{type(rows).__name__}.jsonl"
         spooled = _Spooled(folder, columns, base, absolute=absolute_images)
+        number = 0
         try:
             # half a character becomes an escape, which is a problem of its row
             encoding = columns.encoding or "utf-8"  # in which the file is read
@@ -73,6 +74,8 @@ def rows_file(
             if error.errno in FULL and error.filename is None:
                 raise _no_room(error) from error
             raise
+        if not number:
+            raise InputError(f"the {type(rows).__name__} has no rows; nothing to do")
         yield RowsFile(path, spooled.image_folder)
 
 

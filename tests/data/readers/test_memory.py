@@ -232,6 +232,12 @@ def test_keys_that_are_no_texts() -> None:
         records([{"text": "a", "x": 10**5_000}])
 
 
+@pytest.mark.parametrize("rows", [[], (), iter([])])
+def test_no_rows_are_said(rows: Any) -> None:
+    with pytest.raises(InputError, match="has no rows; nothing to do"):
+        records(rows)
+
+
 def test_a_table_has_no_two_columns_of_one_name() -> None:
     pandas = pytest.importorskip("pandas")
     for names in (["image_path", "text", "text"], ["image_path", 1, "1"]):
