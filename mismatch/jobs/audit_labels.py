@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["audit_labels"]
 
 ADDED = ("rank", "label_error_score", "out_of_sample_probability", "reason", "status")
+NUMBERS = {"rank": int, "label_error_score": float, "out_of_sample_probability": float}
 BLOCK = 4096  # rows whose own score is taken at once
 MIN_ROWS = 50  # below it heads learn nothing that could be held against a label
 
@@ -357,7 +358,7 @@ def _write_table(
     keys = dict.fromkeys(name for finding in findings for name in finding.columns)
     header += [name for name in keys if name not in header]
     names = [_input_name(name, header) for name in header]
-    with row_table(output, [*names, *ADDED], safe=safe) as rows:
+    with row_table(output, [*names, *ADDED], safe=safe, numbers=NUMBERS) as rows:
         for finding in findings:
             values = [finding.columns.get(name, "") for name in header]
             rows.writerow([*values, *_added(finding)])
@@ -377,14 +378,12 @@ def _input_name(name: str, header: Sequence[str]) -> str:
     return new
 
 
-def _added(finding: LabelFinding) -> tuple[str, ...]:
+def _added(finding: LabelFinding) -> tuple[object, ...]:
     """Return the values of `ADDED`."""
-    if finding.rank is None:
-        return "", "", "", finding.reason, finding.status
     return (
-        str(finding.rank),
-        f"{finding.score:.9g}",
-        f"{finding.probability:.9g}",
+        finding.rank,
+        finding.score,
+        finding.probability,
         finding.reason,
         finding.status,
     )

@@ -7,9 +7,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TextIO
 
 from mismatch.data.pairs import DELIMITERS, SUFFIXES
@@ -48,6 +49,7 @@ OTHER_FORMATS = frozenset(
 GROUP_ROWS = 65_536  # rows of Parquet that are held and written together
 PARQUET_OUTPUT = "an output that ends in .parquet"  # needs pyarrow
 REJECTED = ("reason", "line", "raw")
+ALL_TEXT: Mapping[str, type] = MappingProxyType({})
 
 
 class RowTable(Protocol):
@@ -116,17 +118,24 @@ def check_table(path: Path, *, safe: bool = False) -> str:
 
 @contextmanager
 def row_table(
-    path: Path, header: Sequence[str], *, safe: bool = False, names: WaitingNames | None = None
+    path: Path,
+    header: Sequence[str],
+    *,
+    safe: bool = False,
+    names: WaitingNames | None = None,
+    numbers: Mapping[str, type] = ALL_TEXT,
 ) -> Iterator[RowTable]:
     """Yield a table under the header: CSV, TSV, JSON lines or Parquet of texts, by the name; it
     takes its name when the block ends, see `atomic_file`.
 
     `safe`: no cell is a formula; InputError for a format in which no spreadsheet runs any. `names`:
-    it takes its name with other files, see `together`. MissingExtraError without pyarrow.
+    it takes its name with other files, see `together`. `numbers`: columns that hold numbers or
+    None, and whether these are int or float: CSV has nine digits of one, and nothing for None.
+    MissingExtraError without pyarrow.
     """
     kind = check_table(path, safe=safe)
     if kind == "parquet":
-        with atomic_binary(path, names) as file, _parquet(file, header) as table:
+        with atomic_binary(path, names) as file, _parquet(file, header, numbers) as table:
             yield table
         return
     with atomic_file(path, names) as text:
@@ -135,7 +144,7 @@ def row_table(
             return
         writer = RowWriter(text, safe=safe, delimiter=DELIMITERS[kind])
         writer.writerow(header)
-        yield writer
+        yield writer if not numbers else _TextRows(writer, header, numbers)
 
 
 def rejected_header(header: Sequence[str]) -> list[str]:
@@ -156,6 +165,24 @@ def rejected_values(row: Row, header: Sequence[str], reason: str) -> list[object
     return [*(row.columns.get(name, "") for name in header), reason, row.line, row.raw]
 
 
+class _TextRows:
+    """Numbers as texts of nine digits."""
+
+    def __init__(self, table: RowTable, header: Sequence[str], numbers: Mapping[str, type]) -> None:
+        self._table = table
+        self._is_number = [name in numbers for name in header]
+
+    def writerow(self, row: Sequence[object]) -> None:
+        cells = zip(row, self._is_number, strict=True)
+        self._table.writerow(
+            [_number_text(value) if is_number else value for value, is_number in cells]
+        )
+
+
+def _number_text(value: object) -> str:
+    return "" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
 class _JsonRows:
     """An object a line."""
 
@@ -169,30 +196,38 @@ class _JsonRows:
 
 
 class _ParquetRows:
-    """Columns of text, in row groups of `GROUP_ROWS`."""
+    """Columns of text or numbers, in row groups of `GROUP_ROWS`."""
 
     def __init__(self, arrow: Any, writer: Any, schema: Any) -> None:
         self._arrow = arrow
         self._writer = writer
         self._schema = schema
-        self._rows: list[list[str]] = []
+        self._is_text = [kind == arrow.string() for kind in schema.types]
+        self._rows: list[list[object]] = []
 
     def writerow(self, row: Sequence[object]) -> None:
-        self._rows.append(list(map(str, row)))
+        cells = zip(row, self._is_text, strict=True)
+        self._rows.append([str(value) if is_text else value for value, is_text in cells])
         if len(self._rows) >= GROUP_ROWS:
             self.flush()
 
     def flush(self) -> None:
         columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
-        arrays = [self._arrow.array(values, self._arrow.string()) for values in columns]
+        kinds = self._schema.types
+        arrays = [
+            self._arrow.array(values, kind) for values, kind in zip(columns, kinds, strict=True)
+        ]
         self._writer.write_table(self._arrow.table(arrays, schema=self._schema))
         self._rows.clear()
 
 
 @contextmanager
-def _parquet(file: Any, header: Sequence[str]) -> Iterator[_ParquetRows]:
+def _parquet(
+    file: Any, header: Sequence[str], numbers: Mapping[str, type]
+) -> Iterator[_ParquetRows]:
     arrow, parquet = import_pyarrow(PARQUET_OUTPUT)
-    schema = arrow.schema([(name, arrow.string()) for name in header])
+    kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
+    schema = arrow.schema([(name, kinds[numbers.get(name, str)]) for name in header])
     with parquet.ParquetWriter(file, schema) as writer:
         rows = _ParquetRows(arrow, writer, schema)
         yield rows

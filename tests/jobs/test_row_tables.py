@@ -57,6 +57,29 @@ def test_no_rows_are_a_table_too(tmp_path: Path) -> None:
     assert list(read_rows(tmp_path / "out.parquet", require_label=False)) == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_are_numbers_where_the_format_has_them(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    numbers = {"rank": int, "share": float}
+    with row_table(path, ("text", "rank", "share"), numbers=numbers) as table:
+        table.writerow(("7", 1, 1 / 3))
+        table.writerow(("a", None, None))
+    if path.suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        found = parquet.read_table(path).to_pylist()
+    elif path.suffix.lower() in (".jsonl", ".json"):
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+    else:
+        separator = "\t" if path.suffix == ".tsv" else ","
+        lines = [line.split(separator) for line in path.read_text().splitlines()]
+        assert lines == [["text", "rank", "share"], ["7", "1", "0.333333333"], ["a", "", ""]]
+        return
+    assert found == [
+        {"text": "7", "rank": 1, "share": 1 / 3},
+        {"text": "a", "rank": None, "share": None},
+    ]
+
+
 def test_a_block_that_fails_leaves_no_table(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     for name in NAMES:
