@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from mismatch.errors import InputError
 from mismatch.training.config import TrainConfig
 from mismatch.training.distributed.fsdp import ShardedOptimizer, ShardedWeights, Shards
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.feeds.prepare import Start
+from mismatch.training.feeds.prepare import Start, trainable_head
 from mismatch.training.folder.resume import frozen_digest
 from mismatch.training.folder.state import Stateful, Weights
-from mismatch.training.head import CosineHead
 from mismatch.training.optim import build_optimizer
 from mismatch.training.tuning.weights import Tuning
 
@@ -29,7 +27,7 @@ class TrainedModel:
         """
         self.start = start
         self.detector = start.detector
-        self.head = _cosine_head(start)
+        self.head = trainable_head(start.detector, start.checkpoint)
         self.tuning = Tuning(config, self.detector.backbone)
         if config.mode == "lora":
             # adapters are new: all processes begin with the main one's
@@ -63,11 +61,3 @@ class TrainedModel:
             "weights": ShardedWeights(weights, self.shards),
             "optimizer": ShardedOptimizer(self.optimizer, self.shards),
         }
-
-
-def _cosine_head(start: Start) -> CosineHead:
-    if not isinstance(start.detector.head, CosineHead):
-        raise InputError(
-            f"the head of {start.checkpoint} has nothing to train; start from its backbone instead"
-        )
-    return start.detector.head

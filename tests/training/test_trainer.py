@@ -878,16 +878,18 @@ def test_progress_counts_every_row_and_says_loss_rate_and_time_left(catalogue: P
     assert seen == {"epoch 1/2": [216, 216], "epoch 2/2": [216, 216]}
 
 
-def test_a_head_with_nothing_to_train_is_refused(
-    tiny_checkpoints: dict[str, Path], catalogue: Path
+@pytest.mark.parametrize("tune", ["full", "head"])
+def test_a_head_with_nothing_to_train_is_refused_before_anything_is_embedded(
+    catalogue: Path, monkeypatch: pytest.MonkeyPatch, tune: str
 ) -> None:
     from mismatch.training.checkpoint import save_checkpoint
     from mismatch.training.engine import open_backbone
 
     engine = open_backbone("hf-clip:tiny", provider="cpu")
     save_checkpoint(catalogue / "raw", engine.detector, replace(engine.meta), {})
+    monkeypatch.setattr(trainer_module, "make_feeds", None)
     with pytest.raises(InputError, match="has nothing to train; start from its backbone instead"):
-        quietly(config(catalogue, backbone="hf-clip", model_name=str(catalogue / "raw")))
+        quietly(config(catalogue, backbone="hf-clip", model_name=str(catalogue / "raw"), tune=tune))
 
 
 @pytest.mark.usefixtures("unlike")

@@ -37,10 +37,10 @@ from mismatch.training.distributed.shared_rows import cut_together, read_togethe
 from mismatch.training.engine import TorchEngine
 from mismatch.training.feeds.batches import PairSet, hold_out
 from mismatch.training.feeds.feeds import EmbeddingFeed, Feed, PixelFeed, PixelStore
-from mismatch.training.head import build_head, head_options, head_spec_for
+from mismatch.training.head import CosineHead, build_head, head_options, head_spec_for
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
 
-__all__ = ["Start", "cut_long_texts", "load_sets", "load_start", "make_feeds"]
+__all__ = ["Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "trainable_head"]
 
 Item = TypeVar("Item")
 # (n, D), and why some rows of it are nan
@@ -130,9 +130,19 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
             " them out"
         )
     detector, meta = load_detector(folder)
+    trainable_head(detector, folder)
     return Start(
         detector, meta.family, meta.model_id, folder, _long_text(config, meta.score.long_text)
     )
+
+
+def trainable_head(detector: Detector, checkpoint: Path | None) -> CosineHead:
+    """Return the head; InputError, which names the checkpoint, for one that has no parameters."""
+    if not isinstance(detector.head, CosineHead):
+        raise InputError(
+            f"the head of {checkpoint} has nothing to train; start from its backbone instead"
+        )
+    return detector.head
 
 
 def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
