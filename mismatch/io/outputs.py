@@ -18,6 +18,7 @@ from mismatch.io.reading import LARGEST_JSON, read_text
 __all__ = [
     "SOFTWARE",
     "OutputKind",
+    "check_cache",
     "check_outputs",
     "json_report",
     "model_folder_of",
@@ -116,6 +117,18 @@ def check_outputs(
                 f"{option} {path} is there already and is not {kind.name} of mismatch; choose"
                 " another name, or move it away"
             )
+
+
+def check_cache(cache: str | Path | None, outputs: Iterable[tuple[str, Path | None]]) -> None:
+    """Refuse, by InputError, a folder of embeddings that has an output's name, which each of
+    `outputs` gives behind its option's name.
+    """
+    if cache is None:
+        return
+    folder = os.path.realpath(cache)
+    for option, path in outputs:
+        if path is not None and os.path.realpath(path) == folder:
+            raise InputError(f"`cache` and {option} are both {path}; choose another name for one")
 
 
 def refuse_model_folder(path: Path, option: str, *, but_a_bundle: bool = False) -> None:

@@ -24,7 +24,7 @@ from mismatch.evaluation.label_errors import (
 )
 from mismatch.evaluation.metrics import auroc
 from mismatch.evaluation.useful_threshold import reversed_labels
-from mismatch.io.outputs import check_outputs
+from mismatch.io.outputs import check_cache, check_outputs
 from mismatch.jobs.audited_rows import RowChoice
 from mismatch.jobs.kept_pictures import kept_picture, temporary_folder
 from mismatch.jobs.label_audit import MAX_PICTURES, PAGE, LabelAudit
@@ -151,6 +151,7 @@ def audit_labels(
     with ExitStack() as stack:
         source = stack.enter_context(open_rows(rows, settings))
         outputs.check(source)
+        check_cache(cache, [("`output`", outputs.output), ("`report`", outputs.report)])
         choice = RowChoice(only, exclude_kind, kind_column).check(source)
         for path in (outputs.output, outputs.report):
             if path is not None:

@@ -15,6 +15,7 @@ from typing import Literal, Unpack
 
 from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError
+from mismatch.io.outputs import check_cache
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.long_texts import long_texts_note
 from mismatch.jobs.options import (
@@ -203,6 +204,8 @@ def _predict(
 ) -> PredictFileResult:
     """Score all rows in this process, into one file."""
     copied = list(kept_columns(source.header).values())
+    if output != STDOUT:
+        check_cache(settings.cache, [("`output`", Path(output))])
     file = PredictionFile.of(output, source.files, safe=safe_csv, copied=copied)
     if settings.resume:
         _check_resumable(file, order)

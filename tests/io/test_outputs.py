@@ -20,6 +20,7 @@ from mismatch.errors import CheckpointError, InputError
 from mismatch.io.outputs import (
     SOFTWARE,
     OutputKind,
+    check_cache,
     check_outputs,
     json_report,
     model_folder_of,
@@ -420,3 +421,10 @@ def test_the_model_is_found_through_links(place: Path) -> None:
     assert model_folder_of(place) is None
     with pytest.raises(CheckpointError, match=r"--output link/o\.csv lies in the model"):
         refuse_model_folder(Path("link/o.csv"), "--output")
+
+
+def test_a_folder_of_embeddings_has_no_output_s_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`cache` and `report` are both"):
+        check_cache(tmp_path / "a" / ".." / "x", [("`output`", None), ("`report`", tmp_path / "x")])
+    check_cache(None, [("`output`", tmp_path / "x")])
+    check_cache(tmp_path / "y", [("`output`", tmp_path / "x")])
