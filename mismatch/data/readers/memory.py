@@ -192,6 +192,7 @@ class _Spooled:
         self._absolute = absolute
         self._has_images = False  # so far
         self._written_as: dict[bytes, Path] = {}  # digests of images → their files
+        self._of_row = Counter[int]()  # images that were written for a row's number
 
     def records(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield what is written of each row; InputError, with its number, for an image of a kind
@@ -212,8 +213,18 @@ class _Spooled:
             if beyond:
                 record[text] = {"too many fields": [record.get(text), *beyond]}
             if name in row:
-                record[asked] = self._path(row[name], number)
+                record[asked] = self._paths(row[name], number)
             yield record
+
+    def _paths(self, value: Any, number: int) -> Any:
+        """Return the path of an image, or the paths of a list of them."""
+        if isinstance(value, np.ndarray) and value.dtype == object:  # as pandas has lists
+            value = value.tolist()
+        if not isinstance(value, (list, tuple)):
+            return self._path(value, number)
+        if any(map(_is_missing, value)):
+            raise InputError(f"row {number}: one of its images is missing; leave it out")
+        return [self._path(image, number) for image in value]
 
     def _path(self, value: Any, number: int) -> Any:
         """Return the path of an image; one in memory is written to a file."""
@@ -252,7 +263,11 @@ class _Spooled:
         digest = hashlib.sha256(data).digest()
         path = self._written_as.get(digest)
         if path is None:
-            path = self._written_as[digest] = self._folder / f"row-{number}"
+            name = f"row-{number}"
+            self._of_row[number] += 1
+            if self._of_row[number] > 1:
+                name = f"{name}-{self._of_row[number]}"
+            path = self._written_as[digest] = self._folder / name
             path.write_bytes(data)
         return path
 

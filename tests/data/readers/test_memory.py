@@ -197,6 +197,42 @@ def test_paths_among_images_in_memory_are_those_below_the_base(tmp_path: Path) -
     assert found[1].image_path == f"{tmp_path}/images/5.png;{tmp_path}/6.png"
 
 
+@pytest.mark.parametrize("kind", [list, tuple, lambda images: np.array(images, object)])
+def test_a_row_has_a_list_of_images_in_memory_and_as_paths(kind: Any, tmp_path: Path) -> None:
+    red, blue = png("red"), png("blue")
+    rows = [
+        {"image_path": kind([red, {"bytes": blue, "path": None}, "a.png"]), "text": "a"},
+        {"image_path": kind([blue, "b.png"]), "text": "b"},
+    ]
+    columns = Columns(multi_image="best")
+    with rows_file(rows, columns, str(tmp_path)) as (path, folder):
+        assert folder is not None
+        found = [columns.images(row.image_path) for row in read_rows(path, require_label=False)]
+        assert [(folder / name).read_bytes() for name in found[0][:2]] == [red, blue]
+        assert found == [
+            ["row-1", "row-1-2", str(tmp_path / "a.png")],
+            ["row-1-2", str(tmp_path / "b.png")],
+        ]
+
+
+@pytest.mark.parametrize(
+    ("images", "words"), [([b"x", None], "row 1: one of its images is missing"), ([[b"x"]], "list")]
+)
+def test_a_list_of_images_holds_nothing_else(images: list[Any], words: str) -> None:
+    with (
+        pytest.raises(InputError, match=words),
+        rows_file([{"image_path": images, "text": "a"}], Columns(multi_image="best")),
+    ):
+        pass
+
+
+def test_a_list_of_images_is_a_problem_of_its_row_where_one_is_read() -> None:
+    rows = [{"image_path": ["a.png", "b.png"], "text": "a"}]
+    with rows_file(rows, Columns()) as (path, _):
+        [row] = read_rows(path, require_label=False)
+    assert "2 images" in str(row.problem)
+
+
 def test_a_value_is_the_same_text_in_a_file_and_in_a_table() -> None:
     values = {"a": True, "b": None, "c": 2, "d": 1.5, "e": np.float64(2.5), "f": float("nan")}
     rows = [{"image_path": "x.png", "text": "t", **values}]
