@@ -20,11 +20,12 @@ def logs_as_lines() -> AbstractContextManager[None]:
     return handled_by(LOGGER, _Lines("mismatch: warning: ", err=True))
 
 
-def lines_on_stdout(name: str) -> AbstractContextManager[None]:
+def lines_on_stdout(name: str, of: click.Command | None = None) -> AbstractContextManager[None]:
     """Print what this logger and those below it log on stdout: records of INFO as they are, more
-    severe ones as `warning: …`.
+    severe ones as `warning: …`. `of`: the command whose options they speak of, by default the one
+    that runs.
     """
-    return handled_by(name, _Lines("warning: ", err=False))
+    return handled_by(name, _Lines("warning: ", err=False, of=of))
 
 
 class _Lines(logging.Handler):
@@ -32,18 +33,19 @@ class _Lines(logging.Handler):
     closed stderr does not.
     """
 
-    def __init__(self, before_warnings: str, *, err: bool) -> None:
+    def __init__(self, before_warnings: str, *, err: bool, of: click.Command | None = None) -> None:
         super().__init__()
         self.before_warnings = before_warnings
         self.err = err
+        self.command = of
 
     def emit(self, record: logging.LogRecord) -> None:
         start = self.before_warnings if record.levelno >= logging.WARNING else ""
         with suppress(OSError) if self.err else nullcontext():
-            click.echo(start + _message(record), err=self.err)
+            click.echo(start + self._message(record), err=self.err)
 
-
-def _message(record: logging.LogRecord) -> str:
-    """Return what a record says, options as the running command's flags."""
-    context = click.get_current_context(silent=True)
-    return with_flags(record.getMessage(), None if context is None else context.command)
+    def _message(self, record: logging.LogRecord) -> str:
+        """Return what a record says, options as the command's flags."""
+        context = click.get_current_context(silent=True)
+        running = None if context is None else context.command
+        return with_flags(record.getMessage(), self.command or running)

@@ -28,8 +28,9 @@ def command(dir: Path, seed: int) -> None:  # noqa: A002 (the option's name)
     --dir: Folder to write everything to.
     --seed: Seed of the drawings, the split and the training.
     """
+    from mismatch.cli.train import command as train
     from mismatch.jobs.quickstart import quickstart
 
-    with lines_on_stdout("mismatch.training"), lines_on_stdout("mismatch.jobs.quickstart"):
+    with lines_on_stdout("mismatch.training", train), lines_on_stdout("mismatch.jobs.quickstart"):
         result = quickstart(dir, seed=seed)
     echo_result(result)

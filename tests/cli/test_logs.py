@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 
+import click
 import pytest
 
-from mismatch.cli.logs import logs_as_lines
+from mismatch.cli.logs import lines_on_stdout, logs_as_lines
+from mismatch.cli.quickstart import command as quickstart
+from mismatch.cli.train import command as train
 
 
 def test_records_are_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,3 +23,11 @@ def test_records_are_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == ""
     assert logging.getLogger("mismatch").level == logging.NOTSET
     assert logging.getLogger("mismatch").propagate
+
+
+def test_lines_of_training_name_its_flags_in_whichever_command_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with lines_on_stdout("mismatch.training", train), click.Context(quickstart):
+        logging.getLogger("mismatch.training.run").info("`tune='full'` on cpu")
+    assert capsys.readouterr().out == "--tune full on cpu\n"
