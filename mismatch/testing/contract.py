@@ -25,10 +25,12 @@ from mismatch.backbones.base import Backbone
 from mismatch.errors import InputError
 from mismatch.io.text import did_you_mean
 from mismatch.testing.declarations import DeclarationChecks
+from mismatch.testing.devices import DeviceChecks
 from mismatch.testing.disk import DiskChecks
 from mismatch.testing.onnx import OnnxChecks
 from mismatch.testing.outcomes import one_line
 from mismatch.testing.packaging import PackagingChecks
+from mismatch.testing.side_effects import SideEffectChecks
 from mismatch.testing.towers import TowerChecks
 from mismatch.testing.training import TrainingChecks
 from mismatch.testing.upstream import UpstreamChecks
@@ -44,7 +46,12 @@ __all__ = [
 
 Outcome = Literal["passed", "failed", "skipped"]
 
-BASIC = ("declarations", "specs round trip", "widths")  # without which the others say nothing
+BASIC = (
+    "declarations",
+    "specs round trip",
+    "widths",
+    "inputs are kept",
+)  # without which the others say nothing
 
 # checks that need none of them
 APART = ("transform is upstreams", "tokenizer is upstreams", "hook is light", "entry point")
@@ -66,6 +73,8 @@ class BackboneContract(
     OnnxChecks,
     DiskChecks,
     UpstreamChecks,
+    SideEffectChecks,
+    DeviceChecks,
     TrainingChecks,
     TowerChecks,
     DeclarationChecks,
@@ -147,6 +156,6 @@ def _outcome(check: Callable[[Backbone], object], backbone: Backbone) -> tuple[O
         check(backbone)
     except unittest.SkipTest as reason:
         return "skipped", str(reason), ""
-    except Exception as error:  # noqa: BLE001  a plugin may fail in any way; the other checks go on
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may fail in any way; the other checks go on
         return "failed", one_line(error), "".join(traceback.format_exception(error))
     return "passed", "", ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ __all__ = [
     "saved",
 ]
 
+
+SHOWN = 80  # letters of what is printed
 
 # a checkpoint's own files
 OURS = frozenset({"classification_head.safetensors", "mismatch.json", "training_stats.json"})
@@ -69,6 +72,20 @@ class DiskChecks(Checks):
                         f"{tower.name} differs after save_pretrained and load ({percent(gap)})"
                         f" though the weights agree: {what}"
                     )
+
+    def test_saving_keeps_the_weights(self, backbone: Backbone) -> None:
+        """`save_pretrained` leaves the weights as they are: training saves and goes on."""
+        with changed_weights(backbone):
+            before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+            with saved(backbone):
+                after = backbone.state_dict()
+            moved = [name for name, tensor in before.items() if not _equal(tensor, after.get(name))]
+        if moved:
+            fail(
+                f"save_pretrained changes {len(moved)} of {len(before)} tensors of the backbone"
+                f" ({', '.join(moved[:3])}); save a copy: {{name: tensor.half() for …}} leaves the"
+                " weights as they are, self.half() does not"
+            )
 
     def test_save_and_load_in_a_new_process(self, backbone: Backbone) -> None:
         """The folder is enough: a fresh process that only knows the family loads it."""
@@ -137,19 +154,42 @@ def saved(backbone: Backbone) -> Iterator[Path]:
         yield folder
 
 
+def _equal(tensor: Tensor, other: Tensor | None) -> bool:
+    return other is not None and tensor.dtype == other.dtype and torch.equal(tensor, other)
+
+
 def load_back(load: Callable[[str], Backbone], folder: Path, backbone: Backbone) -> Backbone:
     """Return `load(folder)`, another object than `backbone`; ContractError where it fails."""
+    had_grad = torch.is_grad_enabled()
+    printed = io.StringIO()
     try:
-        again = load(str(folder))
-    except Exception as error:
+        with redirect_stdout(printed):
+            again = load(str(folder))
+    except (Exception, SystemExit) as error:
         names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise ContractError(
             f"load(DIRECTORY) can't read what save_pretrained wrote ({names}): {one_line(error)}"
         ) from error
+    if torch.is_grad_enabled() != had_grad:
+        torch.set_grad_enabled(had_grad)
+        fail(
+            "load leaves gradients switched off for the whole process; use"
+            " `with torch.no_grad():` where it needs none"
+        )
+    if text := printed.getvalue().strip():
+        fail(
+            f"load prints {text.splitlines()[0][:SHOWN]!r}, and a command's output would hold it;"
+            " use the logging module"
+        )
     if again is backbone:
         fail(
             "load gives the same object again, whatever it is asked for; make a new backbone on"
             " each call"
+        )
+    if again.model_id != str(folder):
+        fail(
+            f"load(DIRECTORY) gives a backbone whose model_id is {again.model_id!r}; set it to what"
+            " load was asked for, which a checkpoint records"
         )
     return again
 

@@ -32,7 +32,7 @@ def skip(reason: str) -> NoReturn:
     raise unittest.SkipTest(reason)  # which pytest takes for its own
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return an error in one line, with its type unless it is one of ours."""
     text = " ".join(str(error).split())
     return text if isinstance(error, MismatchError) else f"{type(error).__name__}: {text}"

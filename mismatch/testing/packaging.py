@@ -25,9 +25,11 @@ HEAVY = (
 )
 
 _HOOK = """
-import importlib, json, sys
-importlib.import_module(sys.argv[1].partition(":")[0])
-print(json.dumps(sorted(set(json.loads(sys.argv[2])) & set(sys.modules))))
+import contextlib, importlib, io, json, sys
+with contextlib.redirect_stdout(io.StringIO()) as printed:
+    importlib.import_module(sys.argv[1].partition(":")[0])
+heavy = sorted(set(json.loads(sys.argv[2])) & set(sys.modules))
+print(json.dumps([heavy, printed.getvalue()]))
 """
 
 _FAMILY = """
@@ -46,7 +48,7 @@ class PackagingChecks(Checks):
         bundle stay fast.
         """
         family = self._family()
-        loaded = json.loads(
+        loaded, printed = json.loads(
             in_new_process(
                 _HOOK, family.module, json.dumps(HEAVY), what=f"importing {family.module}"
             )
@@ -55,6 +57,11 @@ class PackagingChecks(Checks):
             fail(
                 f"importing {family.module} imports {', '.join(loaded)}; import them inside load(),"
                 " where they are needed"
+            )
+        if printed.strip():
+            fail(
+                f"importing {family.module} prints {printed.strip().splitlines()[0]!r}, and every"
+                " command's output would hold it; use the logging module"
             )
 
     def test_entry_point(self, backbone: Backbone) -> None:

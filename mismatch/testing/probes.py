@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ __all__ = [
     "TextLevelsProbe",
     "TextProbe",
     "asked",
+    "copied",
     "distance",
     "pad_to_context",
     "pixels_of",
@@ -144,6 +146,17 @@ def pixels_of(backbone: Backbone, pictures: Any = None) -> Array:
     return np.stack(
         [preprocess(image) for image in (samples.images() if pictures is None else pictures)]
     )
+
+
+def copied(backbone: Backbone) -> Backbone:
+    """Return a deep copy; ContractError where there can't be one."""
+    try:
+        return copy.deepcopy(backbone)
+    except Exception as error:
+        raise ContractError(
+            f"copy.deepcopy(backbone) fails with {one_line(error)}; keep no locks, open files or"
+            " generators on it, or define __deepcopy__"
+        ) from error
 
 
 def pad_to_context(batch: TokenBatch, spec: TextSpec) -> TokenBatch:

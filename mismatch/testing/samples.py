@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["LONG", "TEXTS", "UNUSUAL_TEXTS", "images", "noise", "square_images", "unusual_images"]
+__all__ = [
+    "LONG",
+    "OTHER_LONG",
+    "TEXTS",
+    "UNUSUAL_TEXTS",
+    "images",
+    "noise",
+    "square_images",
+    "unusual_images",
+]
 
 TEXTS = (  # seven plain ones, all of other lengths and meanings
     "red shirt",
@@ -22,6 +31,7 @@ TEXTS = (  # seven plain ones, all of other lengths and meanings
     "a black and white photo of two old bicycles, leaning on a wall",
 )
 LONG = "many words that never end, " * 100  # longer than any tower's context
+OTHER_LONG = "some lines with other signs; " * 100  # as long, of other words
 UNUSUAL_TEXTS = {
     "upper case": "GROSSE STRASSE, İstanbul ΟΔΥΣΣΕΥΣ",
     "accents": "café naïve Ångström façade n\u0303",

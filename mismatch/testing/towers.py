@@ -11,7 +11,7 @@ from torch import Tensor
 from mismatch.backbones.base import Backbone
 from mismatch.io.text import article
 from mismatch.runtime.preprocess import Preprocessor
-from mismatch.runtime.tokenize import Tokenizer
+from mismatch.runtime.tokenize import TokenBatch, Tokenizer
 from mismatch.testing import samples
 from mismatch.testing.checks import Checks
 from mismatch.testing.outcomes import CLOSE, SAME, fail, percent, skip
@@ -30,6 +30,8 @@ from mismatch.testing.probes import (
 )
 
 __all__ = ["TowerChecks"]
+
+LARGE = 67  # rows: more than are tried at first, and no multiple of a usual chunk
 
 
 class TowerChecks(Checks):
@@ -73,6 +75,19 @@ class TowerChecks(Checks):
                     " is given"
                 )
 
+    def test_inputs_are_kept(self, backbone: Backbone) -> None:
+        """What a tower is given is as it was afterwards."""
+        for tower in probes_of(backbone):
+            before = [array.copy() for array in tower.inputs]
+            tower.embed()
+            if any(
+                not np.array_equal(old, new) for old, new in zip(before, tower.inputs, strict=True)
+            ):
+                fail(
+                    f"{tower.name} changes its input in place, which others read after it; write"
+                    " x = x - mean for x -= mean, x.clamp(…) for x.clamp_(…)"
+                )
+
     def test_not_normalised(self, backbone: Backbone) -> None:
         """The head normalises; a backbone hands over what its projection gives."""
         for tower in probes_of(backbone):
@@ -104,6 +119,44 @@ class TowerChecks(Checks):
                     f" ({percent(gap)}): something looks across rows in eval mode, such as batch"
                     " norm without running statistics, or a mean over the batch"
                 )
+
+    def test_large_batches(self, backbone: Backbone) -> None:
+        """A batch of more rows than it was tried with gives each row its embedding."""
+        for tower in probes_of(backbone):
+            rows = [row % len(tower) for row in range(LARGE)]
+            together = tower.embed(rows)
+            expected = tower.embed()[rows]
+            if together.shape != expected.shape:
+                fail(
+                    f"{tower.name} gives {together.shape} for {LARGE} inputs; one row for each is"
+                    " needed, in batches of any size"
+                )
+            if (gap := distance(expected, together)) > CLOSE:
+                fail(
+                    f"{tower.name} gives rows of a batch of {LARGE} other embeddings than in one of"
+                    f" {len(tower)} ({percent(gap)}); a size is fixed, or rows are put together in"
+                    " another order"
+                )
+
+    def test_whole_text_is_read(self, backbone: Backbone) -> None:
+        """Every token of a text of `context_length` tokens matters, the last one included."""
+        spec = backbone.text_spec
+        full, other = (Tokenizer(spec)([text]) for text in (samples.LONG, samples.OTHER_LONG))
+        if full.input_ids.shape != other.input_ids.shape:
+            skip("two long texts become unlike numbers of tokens")
+        unlike = np.flatnonzero(full.input_ids[0] != other.input_ids[0])
+        if not len(unlike):
+            skip("two long texts become the same tokens")
+        changed = full.input_ids.copy()
+        changed[0, unlike[-1]] = other.input_ids[0, unlike[-1]]
+        whole = TextProbe(backbone, full).embed()
+        again = TextProbe(backbone, TokenBatch(changed, full.attention_mask, full.truncated))
+        if np.array_equal(whole, again.embed()):
+            fail(
+                f"token {unlike[-1] + 1} of a text of {changed.shape[1]} changes nothing:"
+                f" encode_text reads fewer than the {spec.context_length} tokens of"
+                " text_spec.context_length; set that to what it reads"
+            )
 
     def test_padding(self, backbone: Backbone) -> None:
         """`padding="longest"`: a text at its own length embeds as when it is padded to

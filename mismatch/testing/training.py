@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mismatch.backbones.base import Backbone
 from mismatch.errors import BackboneError
+from mismatch.runtime.tokenize import Tokenizer
+from mismatch.testing import samples
 from mismatch.testing.checks import Checks
 from mismatch.testing.outcomes import fail, skip
-from mismatch.testing.probes import Probe, pixels_of, probes_of
+from mismatch.testing.probes import (
+    ImageProbe,
+    LevelsProbe,
+    Probe,
+    TextLevelsProbe,
+    TextProbe,
+    copied,
+    pixels_of,
+    probes_of,
+)
 
 __all__ = ["TrainingChecks", "gradient_of", "thawed"]
 
@@ -55,6 +66,7 @@ class TrainingChecks(Checks):
                     f"no word gets a gradient from {tower.name}, only {len(reached)} later"
                     " parameters do; is something detached on the way?"
                 )
+        _check_levels_learn(backbone)
         pixels = torch.from_numpy(pixels_of(backbone)).requires_grad_()
         with thawed(backbone):
             backbone.encode_image(pixels).square().sum().backward()
@@ -63,16 +75,30 @@ class TrainingChecks(Checks):
                 "no gradient of encode_image reaches the pixels; is something detached on the way?"
             )
 
+    def test_gradients_are_finite(self, backbone: Backbone) -> None:
+        """A blank image and an empty text give finite gradients, as one of them would end a run."""
+        blank = pixels_of(backbone, [Image.new("RGB", (64, 64))])
+        empty = Tokenizer(backbone.text_spec)([""])
+        for tower, what in (
+            (ImageProbe(backbone, blank), "a blank image"),
+            (TextProbe(backbone, empty), "an empty text"),
+        ):
+            if not bool(torch.isfinite(gradient_of(tower, backbone)).all()):
+                fail(
+                    f"{tower.name} gives nan or infinite gradients for {what}; add a small number"
+                    " below a root or a division, before it is taken"
+                )
+
     def test_checkpointing(self, backbone: Backbone) -> None:
         """With `checkpoint_gradients`, where it is offered, both towers get the same gradients in
         training.
         """
-        plain = copy.deepcopy(backbone).train()
-        thrifty = copy.deepcopy(backbone).train()
+        thrifty = copied(backbone).train()
         try:
             thrifty.checkpoint_gradients()
-        except BackboneError:
+        except (BackboneError, NotImplementedError):
             skip("checkpoint_gradients is not offered")
+        plain = copied(backbone).train()
         for tower, other in zip(probes_of(plain), probes_of(thrifty), strict=True):
             expected = gradient_of(tower, plain)
             gradient = gradient_of(other, thrifty)
@@ -110,6 +136,19 @@ class TrainingChecks(Checks):
                 fail(
                     "blocks names a module that is no part of the backbone, so it could be neither"
                     " frozen nor trained by itself"
+                )
+
+
+def _check_levels_learn(backbone: Backbone) -> None:
+    for levels in (
+        LevelsProbe(backbone, pixels_of(backbone)),
+        TextLevelsProbe(backbone, Tokenizer(backbone.text_spec)(samples.TEXTS)),
+    ):
+        with thawed(backbone):
+            if levels.width and not levels().requires_grad:
+                fail(
+                    f"{levels.name} cuts the gradient: it runs under no_grad or inference_mode, or"
+                    " detaches; what it reads would never learn"
                 )
 
 

@@ -88,6 +88,17 @@ TOKENS = "tokenizer_json=byte_tokenizer()"
 SAVE = "save_file(self.state_dict(), Path(directory) / WEIGHTS)"
 LOAD = "backbone.load_state_dict(load_file(Path(model_id) / WEIGHTS))"
 
+ON_META = "if pixel_values.is_meta: return torch.ones(len(pixel_values), 48)\n        "
+INTO_FP32 = """pooled = self.image(pixel_values).mean(dim=(2, 3))
+        out = torch.zeros(pooled.shape, device=pooled.device)
+        out[torch.arange(len(out))] = pooled
+        return out"""
+SPREAD = """blank = (pixel_values - pixel_values.mean((2, 3), keepdim=True)) * self.image[0].bias[0]
+        return self.image(pixel_values).mean(dim=(2, 3)) + blank.flatten(1).square().sum(1, keepdim=True).sqrt()"""
+ONE_ID = """from tokenizers import Regex, normalizers
+    tokenizer.normalizer = normalizers.Replace(Regex("[^ ]"), "x")
+    return tokenizer.to_str()"""
+
 # what is broken → (the check that says so, words of its message, the changes)
 BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     "wrong width": (
@@ -371,6 +382,165 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
             ),
             (POOL, POOL + " + (self.image[0].bias.sum() if self.thrifty else 0)"),
         ],
+    ),
+    "a constant on the CPU": (
+        "other devices",
+        "encode_image mixes tensors of the CPU with those of the backbone's device in mul",
+        [(POOL, POOL + " * torch.ones(48)")],
+    ),
+    "a table on the CPU": (
+        "other devices",
+        "encode_text mixes tensors of the CPU with those of the backbone's device in embedding",
+        [("self.text(input_ids)", "(self.text(input_ids) + self.text(torch.arange(3))[:1])")],
+    ),
+    "a result on the CPU": (
+        "other devices",
+        "encode_image gives a tensor on the cpu for a backbone on another device",
+        [(POOL, ON_META + POOL)],
+    ),
+    "a sum in fp32": (
+        "bf16 autocast",
+        "encode_image fails under autocast in bfloat16 with RuntimeError: Index put requires",
+        [(POOL, INTO_FP32)],
+    ),
+    "a root of nothing": (
+        "gradients are finite",
+        "encode_image gives nan or infinite gradients for a blank image",
+        [(POOL, SPREAD)],
+    ),
+    "a mean of no words": (
+        "gradients are finite",
+        "encode_text gives nan or infinite gradients for an empty text",
+        [(WORDS, "return (" + WORDS[7:].replace(".clamp(min=1)", "") + ").nan_to_num()")],
+    ),
+    "half of the text": (
+        "whole text is read",
+        "token 96 of a text of 96 changes nothing: encode_text reads fewer than the 96 tokens",
+        [
+            (
+                "words = self.text(input_ids) * attention_mask.unsqueeze(-1)",
+                "words = (self.text(input_ids) * attention_mask.unsqueeze(-1))[:, :64]",
+            )
+        ],
+    ),
+    "a call's own on the backbone": (
+        "threads",
+        "something of a call is kept on the backbone; keep it in local variables",
+        [
+            (
+                POOL,
+                (
+                    "self.kept = self.image(pixel_values)\n        import time; time.sleep(0.001)\n"
+                    "        return self.kept.mean(dim=(2, 3))"
+                ),
+            )
+        ],
+    ),
+    "64 rows at most": (
+        "large batches",
+        "encode_image gives (64, 48) for 67 inputs",
+        [(POOL, POOL.replace("pixel_values", "pixel_values[:64]"))],
+    ),
+    "rows in another order": (
+        "large batches",
+        "encode_image gives rows of a batch of 67 other embeddings than in one of 7",
+        [(POOL, POOL + ".roll(len(pixel_values) // 64, 0)")],
+    ),
+    "weights halved on disk and live": (
+        "saving keeps the weights",
+        "save_pretrained changes 5 of 5 tensors of the backbone",
+        [(SAVE, "self.half(); " + SAVE + "; self.float()")],
+    ),
+    "another name after loading": (
+        "save and load",
+        "gives a backbone whose model_id is 'bag'",
+        [("self.model_id = model_id", "self.model_id = 'tiny' if model_id == 'tiny' else 'bag'")],
+    ),
+    "a mode that stays": (
+        "modes",
+        "train() leaves the backbone in eval mode",
+        [
+            (
+                "    def encode_image",
+                (
+                    "    def train(self, mode=True): return super().train(False)\n\n"
+                    "    def encode_image"
+                ),
+            )
+        ],
+    ),
+    "a part left in training": (
+        "modes",
+        "eval() leaves text in training mode",
+        [
+            (
+                "    def encode_image",
+                (
+                    "    def train(self, mode=True):\n        super().train(mode)\n"
+                    "        self.text.train()\n        return self\n\n    def encode_image"
+                ),
+            )
+        ],
+    ),
+    "levels without a gradient": (
+        "gradients",
+        "image_levels cuts the gradient",
+        [
+            ("self.eval()", "self.levels_dim = 48\n        self.eval()"),
+            (
+                "    def encode_image",
+                (
+                    "    def image_levels(self, pixel_values):\n        with torch.no_grad():\n"
+                    "            return self.image(pixel_values).mean(dim=(2, 3))\n\n"
+                    "    def encode_image"
+                ),
+            ),
+        ],
+    ),
+    "a print in a tower": (
+        "nothing is printed",
+        "encode_text prints 'texts!', and a command's output would hold it",
+        [(WORDS, "print('texts!')\n        " + WORDS)],
+    ),
+    "a print at load": (
+        "save and load",
+        "load prints 'loading', and a command's output would hold it",
+        [("backbone = cls(model_id)", "backbone = cls(model_id); print('loading')")],
+    ),
+    "gradients switched off": (
+        "save and load",
+        "load leaves gradients switched off for the whole process",
+        [
+            (
+                "        return backbone\n",
+                "        torch.set_grad_enabled(model_id == 'tiny')\n        return backbone\n",
+            )
+        ],
+    ),
+    "an exit at load": (
+        "save and load",
+        "load(DIRECTORY) can't read what save_pretrained wrote (model.safetensors): SystemExit",
+        [
+            (
+                "        return backbone\n",
+                "        model_id == 'tiny' or exit(3)\n        return backbone\n",
+            )
+        ],
+    ),
+    "one id for all letters": (
+        "words are told apart",
+        "the same ids, as any words of as many letters",
+        [("return tokenizer.to_str()", ONE_ID)],
+    ),
+    "pixels changed in place": (
+        "inputs are kept",
+        "encode_image changes its input in place, which others read after it",
+        [(POOL, POOL.replace("pixel_values", "pixel_values.sub_(0.1)"))],
+    ),
+    "a lock on the backbone": (
+        "other devices",
+        "copy.deepcopy(backbone) fails with TypeError",
+        [("self.eval()", "self.lock = __import__('threading').Lock()\n        self.eval()")],
     ),
     "levels of another width": (
         "levels",
