@@ -20,6 +20,7 @@ MismatchWarning               worth knowing, and the work goes on        (a User
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 __all__ = [
@@ -126,6 +127,14 @@ class MissingExtraError(MismatchError, ImportError):
             f"{what} needs "
             + (f"the package {package}: pip install {package}" if package else ours)
         )
+        self._made_of = what, extra, package
+
+    def __reduce__(self) -> tuple[Callable[..., MissingExtraError], tuple[str, str, str]]:
+        return _missing_extra, self._made_of
+
+
+def _missing_extra(what: str, extra: str, package: str) -> MissingExtraError:
+    return MissingExtraError(what, extra, package=package)
 
 
 class MismatchWarning(UserWarning):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mismatch.backbones.hookspecs import Load
+from mismatch.backbones.hookspecs import API_VERSION, Load
+from mismatch.errors import BackboneError
 
-__all__ = ["BackboneFamily", "Origin", "Problem"]
+__all__ = ["BackboneFamily", "Origin", "Problem", "check_offer"]
+
+FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -59,3 +64,39 @@ class Problem:
         """Return where the plugin comes from, with plain JSON types only."""
         names = ("distribution", "version", "entry_point", "module")
         return {name: getattr(self, name) for name in names}
+
+
+def check_offer(
+    name: object, load: object, models: Sequence[str], default_model: str, api_version: object
+) -> None:
+    """Raise BackboneError for what a plugin can't register."""
+    if not isinstance(api_version, int) or isinstance(api_version, bool):
+        raise BackboneError(
+            f"family {name!r} has the api_version {api_version!r}; give the number {API_VERSION},"
+            " or leave it out"
+        )
+    if api_version != API_VERSION:
+        advice = "upgrade mismatch-clip" if api_version > API_VERSION else "upgrade the plugin"
+        raise BackboneError(
+            f"family {name!r} is written for plugin API {api_version!r}, this mismatch speaks"
+            f" {API_VERSION}; {advice}"
+        )
+    if not isinstance(name, str) or not FAMILY_NAME.fullmatch(name):
+        raise BackboneError(
+            f"family name {name!r} is not usable; small letters, digits, '-', '_' and '.' are"
+        )
+    if not callable(load):
+        raise BackboneError(f"family {name!r} has a load that can't be called: {load!r}")
+    if (
+        isinstance(models, str)
+        or not models
+        or not all(isinstance(model, str) and model for model in models)
+    ):
+        raise BackboneError(
+            f"family {name!r} needs models, a list of names with at least one, not {models!r}"
+        )
+    if default_model and default_model not in models:
+        raise BackboneError(
+            f"family {name!r} has the default model {default_model!r}, which is not among its"
+            " models"
+        )

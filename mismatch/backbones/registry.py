@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from mismatch.backbones import hookspecs
-from mismatch.backbones.families import BackboneFamily, Origin, Problem
-from mismatch.backbones.hookspecs import API_VERSION, Load
+from mismatch.backbones.families import BackboneFamily, Origin, Problem, check_offer
+from mismatch.backbones.hookspecs import Load
 from mismatch.errors import (
     BackboneError,
     MismatchError,
@@ -47,6 +47,8 @@ __all__ = [
     "problems",
     "problems_of",
     "refresh",
+    "require_family",
+    "switched_off",
 ]
 
 GROUP = "mismatch"  # the entry-point group of backbone plugins
@@ -54,7 +56,9 @@ GROUP = "mismatch"  # the entry-point group of backbone plugins
 DISABLE = "MISMATCH_DISABLE_PLUGINS"
 # it wins a name clash, so that no other installed plugin changes what a built-in name means
 OWN_DISTRIBUTION = "mismatch-clip"
-FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+# what a stranger's file may have us print in a line of pip
+DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,49}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Registry:
 
     families: dict[str, BackboneFamily]
     problems: tuple[Problem, ...]
+    switched_off: tuple[Origin, ...] = ()  # by the environment; not even imported
 
 
 def families() -> dict[str, BackboneFamily]:
@@ -117,6 +122,31 @@ def family(name: str) -> BackboneFamily:
         f"backbone {name!r} is unknown{_reason(name)}{did_you_mean(name, by_name)}; installed:"
         f" {', '.join(by_name) or 'none'}"
     )
+
+
+def require_family(name: str, distribution: str, version: str) -> None:
+    """Refuse a model of a family that isn't there: BackboneError with what its files say of the
+    plugin.
+    """
+    if name in families():
+        return
+    off = _reason(name) or _reason(distribution)
+    plain = DISTRIBUTION.fullmatch(distribution) and VERSION.fullmatch(version)
+    if off or not plain or _fold(distribution) == OWN_DISTRIBUTION:
+        raise BackboneError(f"the model is of the backbone {name!r}, which is not installed{off}")
+    raise BackboneError(
+        f"the model is of the backbone {name!r}, which is not installed; its files name the plugin"
+        f" {distribution} {version}: if you trust that, pip install {distribution}=={version}"
+    )
+
+
+def switched_off(name: str) -> str:
+    """Return ` (switched off by …)` where a plugin of that entry point, module or distribution is
+    left out by the environment; else nothing.
+    """
+    names = (item for origin in _installed().switched_off for item in _names(origin))
+    off = _fold(name) in {*map(_fold, _disabled()), *map(_fold, names)}
+    return f" (switched off by {DISABLE})" if off else ""
 
 
 def parse_reference(reference: str, model_name: str | Path | None = None) -> tuple[str, str]:
@@ -185,13 +215,21 @@ def discover(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -> Regi
     manager.add_hookspecs(hookspecs)
     by_name: dict[str, BackboneFamily] = {}
     trouble: list[Problem] = []
+    left_out: list[Origin] = []
     for point in sorted(points, key=_precedence):
         origin = _origin(point)
-        if not off & {_fold(origin.entry_point), _fold(origin.module), _fold(origin.distribution)}:
-            offered, broken = _ask(manager, point, origin)
-            trouble += broken
-            trouble += _add(by_name, offered, origin)
-    return Registry(dict(sorted(by_name.items())), tuple(trouble))
+        if off & {*map(_fold, _names(origin))}:
+            left_out.append(origin)
+            continue
+        offered, broken = _ask(manager, point, origin)
+        trouble += broken
+        trouble += _add(by_name, offered, origin)
+    return Registry(dict(sorted(by_name.items())), tuple(trouble), tuple(left_out))
+
+
+def _names(origin: Origin) -> tuple[str, str, str]:
+    """Return the names by which a plugin can be switched off."""
+    return origin.entry_point, origin.module, origin.distribution
 
 
 @cache
@@ -275,7 +313,7 @@ def _collector(offered: list[BackboneFamily], origin: Origin) -> hookspecs.Regis
         description: str = "",
         api_version: int = 1,
     ) -> None:
-        _check_offer(name, load, models, default_model, api_version)
+        check_offer(name, load, models, default_model, api_version)
         if name in {other.name for other in offered}:
             raise BackboneError(f"it registers {name!r} twice")
         default = default_model or models[0]
@@ -286,40 +324,6 @@ def _collector(offered: list[BackboneFamily], origin: Origin) -> hookspecs.Regis
 
     register.__qualname__ = "register"  # what python's own error of a wrong argument names
     return register
-
-
-def _check_offer(
-    name: object, load: object, models: Sequence[str], default_model: str, api_version: object
-) -> None:
-    if api_version != API_VERSION:
-        advice = (
-            "upgrade mismatch-clip"
-            if isinstance(api_version, int) and api_version > API_VERSION
-            else "upgrade the plugin"
-        )
-        raise BackboneError(
-            f"family {name!r} is written for plugin API {api_version!r}, this mismatch speaks"
-            f" {API_VERSION}; {advice}"
-        )
-    if not isinstance(name, str) or not FAMILY_NAME.fullmatch(name):
-        raise BackboneError(
-            f"family name {name!r} is not usable; small letters, digits, '-', '_' and '.' are"
-        )
-    if not callable(load):
-        raise BackboneError(f"family {name!r} has a load that can't be called: {load!r}")
-    if (
-        isinstance(models, str)
-        or not models
-        or not all(isinstance(model, str) and model for model in models)
-    ):
-        raise BackboneError(
-            f"family {name!r} needs models, a list of names with at least one, not {models!r}"
-        )
-    if default_model and default_model not in models:
-        raise BackboneError(
-            f"family {name!r} has the default model {default_model!r}, which is not among its"
-            " models"
-        )
 
 
 def _add(
@@ -346,8 +350,8 @@ def _problem(origin: Origin, message: str, trace: str = "") -> Problem:
 
 
 def _reason(name: str) -> str:
-    if _fold(name) in map(_fold, _disabled()):
-        return f" (switched off by {DISABLE})"
+    if off := switched_off(name):
+        return off
     broken = [problem for problem in problems() if problem.entry_point == name]
     return f" ({broken[0].message})" if broken else ""
 

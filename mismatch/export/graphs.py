@@ -5,6 +5,7 @@ the contract kit.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,14 +17,17 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.faults import plugin_error, root_cause
 from mismatch.backbones.features import encode_image, encode_text
-from mismatch.errors import CheckpointError
+from mismatch.errors import BackboneError, CheckpointError, MismatchError
 from mismatch.export.fusion import TRANSLATIONS, fuse, plain_attention_modules
+from mismatch.io.retries import shortage_in
 
-__all__ = ["OPSET", "write_graph", "write_image_encoder", "write_text_encoder"]
+__all__ = ["OPSET", "UNTRACEABLE", "write_graph", "write_image_encoder", "write_text_encoder"]
 
 OPSET = 20  # 23's Attention op is slower on CPU
 MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit for one file
+UNTRACEABLE = "avoid branches on values, python loops over tensors, and packed sequences"
 BATCH = 2  # that is traced; 1 would be taken for a constant
 TOKENS = 8  # length that is traced where it is dynamic
 
@@ -60,9 +64,9 @@ def write_image_encoder(backbone: Backbone, path: Path, features: tuple[str, ...
     size = backbone.image_spec.size
     inputs = {"pixel_values": torch.zeros(BATCH, 3, size, size)}
     outputs = ("image_embedding", "image_features") if features else ("image_embedding",)
-    write_graph(
-        _ImageGraph(backbone, features), inputs, {"pixel_values": {0: Dim("batch")}}, outputs, path
-    )
+    module = _ImageGraph(backbone, features)
+    with _untraceable("encode_image"):
+        write_graph(module, inputs, {"pixel_values": {0: Dim("batch")}}, outputs, path)
 
 
 def write_text_encoder(backbone: Backbone, path: Path, features: tuple[str, ...] = ()) -> None:
@@ -77,13 +81,23 @@ def write_text_encoder(backbone: Backbone, path: Path, features: tuple[str, ...]
     ids = torch.arange(BATCH * tokens).reshape(BATCH, tokens) % 7 + 1  # (2, L)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     outputs = ("text_embedding", "text_features") if features else ("text_embedding",)
-    write_graph(
-        _TextGraph(backbone, features),
-        inputs,
-        {"input_ids": dynamic, "attention_mask": dynamic},
-        outputs,
-        path,
-    )
+    axes = {"input_ids": dynamic, "attention_mask": dynamic}
+    with _untraceable("encode_text"):
+        write_graph(_TextGraph(backbone, features), inputs, axes, outputs, path)
+
+
+@contextlib.contextmanager
+def _untraceable(tower: str) -> Iterator[None]:
+    """Say what hinders an export, in a line with the author's own file and place."""
+    try:
+        yield
+    except MismatchError:
+        raise
+    except Exception as error:
+        if shortage_in(error) is not None:
+            raise
+        words = f"{tower} can't be exported to ONNX: {root_cause(error)}; {UNTRACEABLE}"
+        raise plugin_error(error, words) or BackboneError(words) from error
 
 
 def write_graph(
@@ -164,9 +178,10 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)  # what fails is raised
     try:
-        with warnings.catch_warnings():
+        # torch prints the graph of what it can't trace
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.faults import root_cause
 from mismatch.errors import ContractError
-from mismatch.export.graphs import write_image_encoder, write_text_encoder
+from mismatch.export.graphs import UNTRACEABLE, write_image_encoder, write_text_encoder
 from mismatch.export.int8 import quantize
 from mismatch.runtime.onnx_graph import Graph
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.testing import samples
 from mismatch.testing.checks import Checks
-from mismatch.testing.outcomes import CLOSE, LONGEST, fail, percent, skip
+from mismatch.testing.outcomes import CLOSE, fail, percent, skip
 from mismatch.testing.probes import (
     Array,
     ImageProbe,
@@ -37,8 +38,6 @@ INT8_COSINE = 0.99  # of fp32's and int8's embedding, where `int8` is claimed
 
 # folders of graphs, so that each is exported once
 _FOLDERS: weakref.WeakKeyDictionary[Backbone, Path] = weakref.WeakKeyDictionary()
-
-_UNTRACEABLE = "avoid branches on values, python loops over tensors, and packed sequences"
 
 _CONSTANT = (
     "a shape or a value of the traced example has become a constant of the graph; use x.shape[0]"
@@ -119,7 +118,7 @@ def graph_of(backbone: Backbone, tower: str, *, int8: bool = False) -> Graph:
             write(backbone, path, ("levels",) if width else ())
         except Exception as error:
             raise ContractError(
-                f"{tower} can't be exported to ONNX: {_root(error)}; {_UNTRACEABLE}"
+                f"{tower} can't be exported to ONNX: {root_cause(error)}; {UNTRACEABLE}"
             ) from error
     if int8:
         quantize(path, path.with_suffix(".int8.onnx"))
@@ -131,21 +130,6 @@ def graph_of(backbone: Backbone, tower: str, *, int8: bool = False) -> Graph:
     )
 
 
-def _root(error: Exception) -> str:
-    """Return the root cause of an export error, in a line. torch's own are pages; the root cause is
-    the shortest, and its first lines say it.
-    """
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    text = " ".join(str(cause).split())
-    return (
-        f"{type(cause).__name__}: {text[:LONGEST]}{'…' * (len(text) > LONGEST)}"
-        if text
-        else type(cause).__name__
-    )
-
-
 def check_parity(tower: Probe, graph: Graph, among: Array, where: str) -> None:
     """Raise ContractError where the graph embeds otherwise than torch; `among`: embeddings of
     unlike inputs.
@@ -154,7 +138,7 @@ def check_parity(tower: Probe, graph: Graph, among: Array, where: str) -> None:
         theirs = graph(**tower.feeds)[:, -tower.width :]  # levels stand behind their embedding
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise ContractError(
-            f"{tower.name} exported to ONNX fails {where} ({_root(error)}): {_CONSTANT}"
+            f"{tower.name} exported to ONNX fails {where} ({root_cause(error)}): {_CONSTANT}"
         ) from error
     if (gap := distance(tower.embed(), theirs, among=among)) > CLOSE:
         fail(

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from mismatch.errors import ContractError, MismatchError
 
-__all__ = ["CLOSE", "LONGEST", "NEAR", "SAME", "fail", "one_line", "percent", "skip"]
+__all__ = ["CLOSE", "NEAR", "SAME", "fail", "one_line", "percent", "skip"]
 
 
 # How far two results that should be equal may lie apart, as a share of how far the embeddings of
@@ -18,8 +18,6 @@ SAME = 1e-5  # the same weights and inputs, computed again
 CLOSE = 2e-3  # the same row in another batch, of another length, in another engine
 
 NEAR = 3e-2  # upstream's own path, whose resizing may differ by a level of 255
-
-LONGEST = 240  # letters of an error of torch or onnxruntime that are quoted
 
 
 def fail(message: str) -> NoReturn:

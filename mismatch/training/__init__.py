@@ -44,3 +44,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'mismatch.training' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"mismatch.training.{_HOMES[name]}"), name)
     return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names too that are not imported yet."""
+    return sorted({*globals(), *__all__})

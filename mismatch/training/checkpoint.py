@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from mismatch import __version__
-from mismatch.backbones.registry import families, load_backbone
+from mismatch.backbones.registry import families, load_backbone, require_family
 from mismatch.errors import CheckpointError, InputError
 from mismatch.io.atomic import (
     atomic_directory,
@@ -367,6 +367,7 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     folder = Path(folder)
     meta = read_meta(folder)
     _check_files(folder, meta.files)
+    require_family(meta.family, meta.distribution, meta.version)
     # the whole path, so that a folder called tiny is not taken for the model
     backbone = load_backbone(meta.family, str(folder.resolve()))
     backbone.model_id = meta.model_id

@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mismatch.backbones.faults import plugin_errors
 from mismatch.backbones.features import FEATURES_VERSION
-from mismatch.backbones.registry import families, load_backbone, parse_reference
+from mismatch.backbones.registry import families, load_backbone, parse_reference, switched_off
 from mismatch.errors import BackboneError, CheckpointError, MachineError, MismatchWarning
 from mismatch.specs import ScoreSpec
 from mismatch.training.checkpoint import (
@@ -118,7 +119,7 @@ class TorchEngine:
         }
 
     def _run(self, module: Callable[..., Tensor], *arrays: NDArray[Any]) -> Array:
-        with torch.inference_mode():
+        with torch.inference_mode(), plugin_errors():
             output: Array = (
                 module(
                     *(
@@ -177,8 +178,9 @@ def _open_other(reference: str, provider: str, threads: int | None) -> TorchEngi
     if Path(reference).is_dir():
         check_not_above(reference)
         read_meta(Path(reference))  # raises and says what to do
+    off = switched_off(reference.partition(":")[0])
     raise CheckpointError(
-        f"model folder {reference} not found, and no installed backbone is called that; pass a"
+        f"model folder {reference} not found, and no installed backbone is called that{off}; pass a"
         " checkpoint, a bundle or FAMILY:MODEL"
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from mismatch.backbones.faults import plugin_errors
 from mismatch.data.audit.files import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
 from mismatch.io.locks import locked
@@ -68,7 +69,7 @@ def train(
     with left_as_found(), _threads(config.threads), heard_by(callbacks, ignore_warnings):
         processes = Processes.start(config.device)
         lock = locked(config.output_dir, parents=True, inside=SCRATCH)
-        with lock if processes.main else silenced():
+        with lock if processes.main else silenced(), plugin_errors():
             result = _train(config, processes, write_card)
         processes.end()
     return result

@@ -95,6 +95,8 @@ INTO_FP32 = """pooled = self.image(pixel_values).mean(dim=(2, 3))
         return out"""
 SPREAD = """blank = (pixel_values - pixel_values.mean((2, 3), keepdim=True)) * self.image[0].bias[0]
         return self.image(pixel_values).mean(dim=(2, 3)) + blank.flatten(1).square().sum(1, keepdim=True).sqrt()"""
+NO_WORDS = """total = words.sum(1) + 0 * self.text.weight.sum()
+        return (total / attention_mask.sum(1, keepdim=True)).nan_to_num()"""
 ONE_ID = """from tokenizers import Regex, normalizers
     tokenizer.normalizer = normalizers.Replace(Regex("[^ ]"), "x")
     return tokenizer.to_str()"""
@@ -411,7 +413,7 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     "a mean of no words": (
         "gradients are finite",
         "encode_text gives nan or infinite gradients for an empty text",
-        [(WORDS, "return (" + WORDS[7:].replace(".clamp(min=1)", "") + ").nan_to_num()")],
+        [(WORDS, NO_WORDS)],
     ),
     "half of the text": (
         "whole text is read",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import features_offered
-from mismatch.backbones.registry import load_backbone, parse_reference
+from mismatch.backbones.registry import families, load_backbone, parse_reference
 from mismatch.data.columns import file_finder
 from mismatch.errors import BackboneError, InputError, named
 from mismatch.io.text import plural
@@ -70,7 +70,10 @@ def load_start(config: TrainConfig) -> Start:
             f"`output_dir` {config.output_dir} is a model of an older pipeline, whose"
             " training_stats.json would be lost; choose another"
         )
-    for name in (config.model_name, config.backbone):
+    folders = [config.model_name]
+    if str(config.backbone) not in families():
+        folders.append(config.backbone)
+    for name in folders:
         if name and is_checkpoint(name):
             return _from_checkpoint(Path(name), config)
         if name and any(Path(name).glob("*/mismatch.json")):
@@ -96,6 +99,13 @@ def load_start(config: TrainConfig) -> Start:
     )
 
 
+def _is_folder_asked(config: TrainConfig) -> bool:
+    """Return whether `backbone` is a checkpoint's folder. One that is called as a family is reached
+    by ./NAME.
+    """
+    return str(config.backbone) not in families() and is_checkpoint(config.backbone)
+
+
 def _features(config: TrainConfig, backbone: Backbone) -> tuple[str, ...]:
     if config.head != "adapter":
         return ()
@@ -112,7 +122,7 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
     family = meta.family
     _check_head(folder, meta.head, config)
     if (
-        is_checkpoint(config.backbone)
+        _is_folder_asked(config)
         and config.model_name
         and Path(config.backbone).resolve() != Path(config.model_name).resolve()
     ):
@@ -124,7 +134,7 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
     if asked not in (
         family,
         TrainConfig.__dataclass_fields__["backbone"].default,
-    ) and not is_checkpoint(config.backbone):
+    ) and not _is_folder_asked(config):
         raise BackboneError(
             f"{folder} is a checkpoint of {family}, but `backbone` asks for {asked}; leave one of"
             " them out"
