@@ -81,7 +81,7 @@ class _DeviceWatch(TorchDispatchMode):
     """Notes the first operation on tensors of several devices, and the line of the plugin."""
 
     def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.fault = ""
         towers = (inspect.unwrap(tower) for tower in (backbone.encode_image, backbone.encode_text))
         codes = (getattr(tower, "__code__", None) for tower in towers)

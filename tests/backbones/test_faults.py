@@ -28,7 +28,7 @@ class Faulty(ToyBackbone):
 
     fault = ""
     shared_space = True
-    zero_shot_threshold = 0.25
+    zero_shot_threshold = 0.25  # type: ignore[assignment]
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         if self.fault == "image":
