@@ -32,6 +32,7 @@ from mismatch.io.retries import (
 )
 from mismatch.runtime.foreign_formats import foreign_format
 from mismatch.runtime.image_bounds import check_decoder, check_structure
+from mismatch.runtime.lazy_pictures import reading
 from mismatch.runtime.orientation import TURNS, orientation, turned_copy, upright
 
 __all__ = [
@@ -196,7 +197,9 @@ def _decode(
     pixels.
     """
     if isinstance(source, Image.Image):
-        _checked(source, name).load()  # a TIFF turns itself upright while it loads
+        with reading(source):
+            _checked(source, name).load()  # a TIFF turns itself upright while it loads
+            orientation(source)  # its EXIF data are parsed then
         return source, source.size
     if isinstance(source, np.ndarray):
         image = _checked(from_array(source, name), name)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from mismatch.images import ORIENTATION
 from mismatch.runtime.image_bounds import is_costly_exif
+from mismatch.runtime.lazy_pictures import reading
 
 __all__ = ["TURNS", "orientation", "turned_copy", "upright"]
 
@@ -37,9 +38,10 @@ def turned_copy(image: Image.Image) -> Image.Image:
     """Return a copy that is turned as the picture is, also where its EXIF data were changed in
     memory, which Pillow does not copy.
     """
-    image.load()  # a TIFF turns itself upright then
-    copied = image.copy()
-    wanted = orientation(image)
+    with reading(image):
+        image.load()  # a TIFF turns itself upright then
+        copied = image.copy()
+        wanted = orientation(image)
     if orientation(copied) != wanted:
         copied.getexif()[ORIENTATION] = wanted
     return copied
