@@ -20,6 +20,7 @@ from torch import Tensor
 from mismatch.backbones.faults import plugin_errors
 from mismatch.backbones.features import FEATURES_VERSION
 from mismatch.backbones.registry import families, load_backbone, parse_reference, switched_off
+from mismatch.backbones.structure import structure_digest
 from mismatch.errors import BackboneError, CheckpointError, MachineError, MismatchWarning
 from mismatch.specs import ScoreSpec
 from mismatch.training.checkpoint import (
@@ -66,8 +67,8 @@ class TorchEngine:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return a hash, hex, of the backbone's weights, specs, engine, precision and the features
-        taken. A row depends on these, and not on the head's weights.
+        """Return a hash, hex, of the backbone's weights, layers and specs, the engine, its
+        precision and the features taken. A row depends on these, and not on the head's weights.
         """
         return _fingerprint(self.detector, self.name)
 
@@ -146,6 +147,7 @@ def _fingerprint(detector: Detector, engine: str) -> str:
         backbone.text_spec.to_dict(),
         backbone.text_spec.tokenizer_json,
         (FEATURES_VERSION, head.image_features, head.text_features),
+        structure_digest(backbone),
         engine,
         "fp32",
     ]
