@@ -16,6 +16,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def folder_of(tmp_path: Path, name: str, content: Any) -> Path:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(json.dumps(content))
     return tmp_path
 
@@ -30,6 +31,14 @@ def folder_of(tmp_path: Path, name: str, content: Any) -> Path:
         ("config.json", ["no object"]),
         (INDEX, {"weight_map": {"a": "model-00001-of-00002.safetensors"}}),
         (INDEX, {"weight_map": ["no object"]}),
+        ("config.json", {"_attn_implementation": "sdpa", "transformers_weights": "a.safetensors"}),
+        ("config.json", {"attn_implementation": {"text_config": "eager", "": "sdpa"}}),
+        # as CLIP's own says, of a file that is not read
+        (
+            "tokenizer_config.json",
+            {"special_tokens_map_file": "/home/a/.cache/b", "name_or_path": "openai/clip"},
+        ),
+        ("preprocessor_config.json", {"image_processor_type": "CLIPImageProcessor"}),
     ],
 )
 def test_what_lies_within_is_taken(tmp_path: Path, name: str, content: Any) -> None:
@@ -57,6 +66,19 @@ def test_what_lies_within_is_taken(tmp_path: Path, name: str, content: Any) -> N
         ("config.json", {"a": {"use_pretrained_backbone": True}}, "use_pretrained_backbone"),
         ("config.json", {"text_config": {"attn_implementation": "a/kernel"}}, "a/kernel"),
         ("open_clip_config.json", {"model_cfg": {"backbone": "c:\\model"}}, "model"),
+        ("config.json", {"configuration_files": ["config.5.0.0.json"]}, "config.5.0.0.json"),
+        ("config.json", {"a": {"attn_implementation": {"text_config": "a/kernel"}}}, "a/kernel"),
+        ("config.json", {"attn_implementation": "flash_attention_2"}, "flash_attention_2"),
+        ("config.json", {"_attn_implementation_internal": "a/kernel"}, "a/kernel"),
+        ("config.json", {"experts_implementation": "a/kernel"}, "a/kernel"),
+        ("config.json", {"transformers_weights": "../other.safetensors"}, "../other.safetensors"),
+        ("config.json", {"transformers_weights": "s/a.index.json"}, "s/a.index.json"),
+        ("config.json", {"transformers_weights": "a.json"}, "a.json"),
+        ("sub/a.safetensors.index.json", {"weight_map": {"a": "../b"}}, "../b"),
+        ("tokenizer_config.json", {"fast_tokenizer_files": ["/a/tokenizer.4.0.0.json"]}, "/a/"),
+        ("preprocessor_config.json", {"repo_path": "a/b", "class_info_file": "c.json"}, "a/b"),
+        ("preprocessor_config.json", {"class_info_file": "/etc/c.json"}, "/etc/c.json"),
+        ("processor_config.json", {"image_processor": {"repo_path": "a/b"}}, "a/b"),
         ("adapter_config.json", {"base_model_name_or_path": "a/b"}, "adapter"),
     ],
 )

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
 
 from mismatch import BackboneError, TextSpec
+from mismatch.backbones.model_folders import check_self_contained, no_code_of_models
 from mismatch_lit.sources import first_line, hub_file, is_path, package_folder, reach_hub, read_json
 
 __all__ = ["TextTower", "load", "tiny"]
@@ -134,6 +135,7 @@ def load(name: str) -> TextTower:
         return _from_source(str(folder), name, lambda file: folder / file)
     directory = Path(name).expanduser()
     if directory.is_dir():
+        check_self_contained(directory, "lit")
         return _from_source(str(directory), name, lambda file: directory / file)
     if is_path(name):
         raise BackboneError(
@@ -146,6 +148,11 @@ def load(name: str) -> TextTower:
 
 def _from_source(source: str, name: str, find: Callable[[str], Path | None]) -> TextTower:
     """`find` gives the path of a file of the model, existing or not."""
+    with no_code_of_models():
+        return _read_source(source, name, find)
+
+
+def _read_source(source: str, name: str, find: Callable[[str], Path | None]) -> TextTower:
     _check_modules(find(MODULES), name)
     sentence = read_json(find(SENTENCE)) or {}
     if sentence.get("do_lower_case"):
