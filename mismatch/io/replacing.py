@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,6 +54,8 @@ def take_name(part: Path, target: Path, earlier: Identity | None) -> None:
     if _is_same(part, target):  # a run was killed in `_named`
         part.unlink()
     elif earlier is not None and _identity(target) == earlier:
+        with suppress(OSError):  # its owner may have closed it to others
+            part.chmod(stat.S_IMODE(target.stat().st_mode))
         part.replace(target)
     elif not _named(part, target):
         raise CheckpointError(

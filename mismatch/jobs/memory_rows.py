@@ -28,7 +28,7 @@ def keep_rows(rows: RowsLike) -> RowsLike:
     """
     if not in_memory(rows) or hasattr(rows, "columns") or hasattr(rows, "column_names"):
         return rows
-    return list(row_mappings(rows))
+    return [dict(row) for row in row_mappings(rows)]  # a generator may fill one mapping again
 
 
 def pick_rows(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict
@@ -178,11 +179,40 @@ def isolated_decoding(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    from mismatch.runtime.decoding import DecodingPool
-    from mismatch.runtime.preprocess import decoded_by
-
-    with DecodingPool() as pool, decoded_by(pool):
+    _isolation.enter()
+    try:
         yield
+    finally:
+        _isolation.leave()
+
+
+class _Isolation:
+    """The processes that decode, of all jobs that want some: a process has one decoder."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs = 0
+        self._open = ExitStack()
+
+    def enter(self) -> None:
+        """Start them where no job has."""
+        from mismatch.runtime.decoding import DecodingPool
+        from mismatch.runtime.preprocess import decoded_by
+
+        with self._lock:
+            if not self._jobs:
+                self._open.enter_context(decoded_by(self._open.enter_context(DecodingPool())))
+            self._jobs += 1
+
+    def leave(self) -> None:
+        """End them behind the last job."""
+        with self._lock:
+            self._jobs -= 1
+            if not self._jobs:
+                self._open.close()
+
+
+_isolation = _Isolation()
 
 
 def open_predictor(

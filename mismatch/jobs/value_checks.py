@@ -36,10 +36,12 @@ NOUNS = {  # parts of an annotation that are looked at → what to give
     "float": "a number",
     "Path": "a path",
     "str": "a text",
+    "bool": "True or False",
     "Sequence[str]": "a list of texts",
     "Predictor": "a loaded model",
     "None": "None",
 }
+OUTPUTS = ("fix", "output")  # options of files that are written
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -94,6 +96,8 @@ def _fits(value: object, part: str) -> bool:
 def _check_path(name: str, value: object, parts: Sequence[str]) -> None:
     if "Path" in parts and isinstance(value, str) and "\0" in value:
         raise InputError(f"`{name}` is {brief(value)}; no path has a null byte", option=name)
+    if name in OUTPUTS and isinstance(value, (str, os.PathLike)) and str(value) in ("", "."):
+        raise InputError(f"`{name}` names no file; give a name", option=name)
 
 
 def check_whole_number(name: str, value: object, low: int, high: int = MAX_SEED) -> None:

@@ -10,17 +10,17 @@ entered in it. A new cache also has a CACHEDIR.TAG, which keeps backups out of i
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import re
 import time
 import uuid
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,16 +192,33 @@ def map_segment(keys: Path) -> Array | None:
     """Return a segment's embeddings (N, D + 1), mapped for as long as the array lives; None for one
     that is damaged or gone.
     """
-    with warnings.catch_warnings():
-        # numpy's, of a damaged head that looks like Python 2's
-        warnings.simplefilter("ignore", UserWarning)
-        return _unless_damaged(lambda: _mapped(keys.with_suffix(".npy")))
+    return _unless_damaged(lambda: _mapped(keys.with_suffix(".npy")))
 
 
 def _mapped(path: Path) -> Array:
+    """Map an array of numbers. NumPy's own reader warns of some damaged heads, and a filter for its
+    warning would be one for all threads.
+    """
     check_regular(path)
-    array: Array = np.lib.format.open_memmap(path, mode="r")
+    with path.open("rb") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("a version of NumPy's format that is not written here")
+        head = _literal(file.read(int.from_bytes(file.read(2), "little")))
+        kind = np.dtype(str(head["descr"]))
+        if kind.hasobject or head["fortran_order"]:
+            raise ValueError("a kind of array that is not written here")
+        start = file.tell()
+    array: Array = np.memmap(path, kind, mode="r", offset=start, shape=tuple(head["shape"]))
     return array
+
+
+def _literal(head: bytes) -> dict[str, Any]:
+    """Return what the head of an array says; ValueError where it can't be that."""
+    try:
+        content = ast.literal_eval(head.decode("latin-1"))
+        return {name: content[name] for name in ("descr", "fortran_order", "shape")}
+    except (SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
+        raise ValueError("a damaged head of an array") from error
 
 
 def checksum(key: bytes, row: Array) -> int:

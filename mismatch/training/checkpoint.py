@@ -369,7 +369,8 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     _check_files(folder, meta.files)
     require_family(meta.family, meta.distribution, meta.version)
     # the whole path, so that a folder called tiny is not taken for the model
-    backbone = load_backbone(meta.family, str(folder.resolve()))
+    with torch.random.fork_rng(devices=[]):
+        backbone = load_backbone(meta.family, str(folder.resolve()))
     backbone.model_id = meta.model_id
     see_colours(backbone, meta.colour_profile)
     check_widths(folder, backbone, meta.head)

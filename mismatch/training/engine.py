@@ -216,7 +216,8 @@ def open_backbone(
     """
     device = _prepare(provider, threads)
     family, model_id = parse_reference(reference)
-    backbone = load_backbone(reference)
+    with torch.random.fork_rng(devices=[]):  # weights may be drawn before they are read
+        backbone = load_backbone(reference)
     if not backbone.shared_space:
         raise BackboneError(
             f"{reference} has no space that images and texts share, so it can't score untrained;"

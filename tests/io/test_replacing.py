@@ -58,6 +58,18 @@ def test_what_came_meanwhile_stays(target: Path, older: str | None) -> None:
     assert names(target.parent) == ["out-1.csv", "out-2.csv", "out.csv"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_what_its_owner_closed_to_others_stays_closed(target: Path) -> None:
+    target.write_text("older")
+    target.chmod(0o600)
+    write_json(target, 1)
+    assert target.stat().st_mode & 0o777 == 0o600
+    target.unlink()
+    os.umask(umask := os.umask(0))
+    write_json(target, 1)
+    assert target.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_what_was_there_is_replaced_and_what_went_meanwhile_is_made(target: Path) -> None:
     target.write_text("older")
     write_json(target, 1)

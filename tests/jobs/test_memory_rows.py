@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def test_columns_are_added_or_replaced(kind: str) -> None:
     ]
     assert mappings(picked) == expected
     assert mappings(rows) == ROWS
+
+
+def test_a_generator_may_fill_one_mapping_again() -> None:
+    def filled() -> Iterator[dict[str, Any]]:
+        row: dict[str, Any] = {}
+        for given in ROWS:
+            row.update(given)
+            yield row
+
+    assert keep_rows(filled()) == ROWS
 
 
 def test_an_iterable_is_kept_as_a_list_and_a_path_as_it_is() -> None:

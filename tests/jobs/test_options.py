@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -30,6 +31,7 @@ from mismatch.jobs.options import (
     ModelSettings,
     RowOptions,
     RowSettings,
+    isolated_decoding,
     model_name,
     open_predictor,
     open_rows,
@@ -268,3 +270,18 @@ def test_errors_name_rows_in_memory_as_the_user_knows_them() -> None:
         open_rows(rows, RowSettings()) as source,
     ):
         raise InputError(f"{source.path}:2: no; {source.path} was read")
+
+
+def test_jobs_that_overlap_share_the_processes_that_decode() -> None:
+    with isolated_decoding(False):
+        assert preprocess._decoder is None
+    with ExitStack() as first:
+        first.enter_context(isolated_decoding(True))
+        pool = preprocess._decoder
+        assert pool is not None
+        with ExitStack() as second:
+            second.enter_context(isolated_decoding(True))
+            assert preprocess._decoder is pool
+            first.close()
+            assert preprocess._decoder is pool, "the other job goes on"
+    assert preprocess._decoder is None

@@ -111,6 +111,9 @@ audit = partial(mismatch.audit, "rows.csv")
         (predict, {"image_base_path": "a\0b"}),
         (predict, {"batch_size": 2**70}),
         (predict, {"output": 3}),
+        (predict, {"allow_outside_images": "no"}),
+        (predict, {"isolate_decoding": 1}),
+        (split, {"overwrite": "no"}),
         (predict, {"rows": "a\0b"}),
         (split, {"seed": "x"}),
         (split, {"num_workers": -1}),
@@ -125,6 +128,8 @@ audit = partial(mismatch.audit, "rows.csv")
         (audit, {"report": ["a.html", 3]}),
         (audit, {"num_workers": -1}),
         (audit, {"fix": ("a", "b")}),
+        (audit, {"fix": ""}),
+        (negatives, {"output": ""}),
         (partial(mismatch.quickstart, "folder"), {"seed": "x"}),
         (partial(mismatch.export_onnx, "m"), {"output": 5}),
         (partial(mismatch.export_onnx, "m"), {"max_flips": "x"}),
@@ -143,7 +148,7 @@ def test_values_of_another_kind_are_refused_in_one_line(
         taken = set(inspect.signature(job.func).parameters)
         job = partial(job.func, **{k: v for k, v in named.items() if k in taken})
     [name] = options
-    with pytest.raises(InputError, match=rf"`{name}` is |batch size is ") as refusal:
+    with pytest.raises(InputError, match=rf"`{name}` (is|names) |batch size is ") as refusal:
         job(**options)
     assert "\n" not in str(refusal.value)
     assert len(str(refusal.value)) < 200

@@ -5,6 +5,7 @@ lists is ever removed.
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,29 @@ def test_an_array_that_is_an_archive_counts_as_damaged(tmp_path: Path) -> None:
     for content in (b"PK\x03\x04" + bytes(99), b"\x80\x04K\x01."):
         keys.with_suffix(".npy").write_bytes(content)
         assert len(EmbeddingCache(tmp_path / "c", "aa")) == 0
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (1L, 3L), }",  # Python 2's
+        b"{'descr': '|O', 'fortran_order': False, 'shape': (1, 3), }",
+        b"{'descr': '<f4', 'fortran_order': True, 'shape': (1, 3), }",
+        b"{'descr': '<f4', 'shape': (1, 3), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (2**40, 3), }",
+        b"[]",
+        b"(" * 9999,
+    ],
+)
+def test_a_damaged_head_of_an_array_is_no_warning(tmp_path: Path, head: bytes) -> None:
+    cache = fill(tmp_path / "c", 1)
+    [keys] = cache.folder.glob("*.keys")
+    array = keys.with_suffix(".npy")
+    content = array.read_bytes()
+    array.write_bytes(content[:8] + len(head).to_bytes(2, "little") + head + content[128:])
+    before = list(warnings.filters)
+    assert len(EmbeddingCache(tmp_path / "c", "aa")) == 0
+    assert warnings.filters == before
 
 
 def test_the_checksum_covers_key_and_row() -> None:

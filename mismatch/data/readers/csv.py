@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import PurePath
 from typing import NamedTuple, TextIO
@@ -299,7 +300,25 @@ def _blanks_kept(fields: list[str], lines: _Lines) -> list[str]:
     if not count and text[0] != " ":
         return fields
     plain = _plain(lines)
-    return fields if plain is None or any(map(_before_quote, plain)) else plain
+    is_before_quotes = _is_blank_before_quotes(text, lines.delimiter)
+    return fields if plain is None or is_before_quotes else plain
+
+
+def _is_blank_before_quotes(text: str, delimiter: str) -> bool:
+    """Return whether a value of a record is quoted behind blanks."""
+    if ' "' not in text:
+        return False
+    return any(
+        blanks and value[:1] == '"'
+        for blanks, value in _field(delimiter).findall(text.rstrip("\r\n"))
+    )
+
+
+@cache
+def _field(delimiter: str) -> re.Pattern[str]:
+    """Return what finds the blanks before each value, and the value with its quotes."""
+    end = re.escape(delimiter)
+    return re.compile(rf'( *)("[^"]*(?:""[^"]*)*"|[^{end}]*)(?:{end}|$)')
 
 
 def _unquoted(lines: _Lines) -> list[str]:

@@ -215,6 +215,13 @@ def test_other_blanks_and_quotes_are_kept(tmp_path: Path, record: str, text: str
     assert rows_of(tmp_path / "a.csv") == [(2, "a.png", text, 1, None)]
 
 
+def test_a_quoted_blank_and_quote_takes_no_blanks_from_others(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        'image_path,text,label,note\na.png,  Red bag,1," ""new"""\nb.png, Cap,0,"""x"", ""y"\r\n'
+    )
+    assert [row[2] for row in rows_of(tmp_path / "a.csv")] == ["  Red bag", " Cap"]
+
+
 @pytest.mark.parametrize("record", ['a.png, "Red" , 1', 'a.png,"Red" ,1'])
 def test_a_blank_behind_a_quote_is_said(tmp_path: Path, record: str) -> None:
     (tmp_path / "a.csv").write_text(f"image_path,text,label\n{record}\n")
