@@ -225,8 +225,8 @@ class TrainConfig:
         shown="truncate, or a checkpoint's own",
     )
     val_fraction: float = option(
-        "Fraction of the training images held out without `val_csv`; 0 trains on all and stores no"
-        " threshold.",
+        "Fraction of the training images, told apart by their paths, held out without `val_csv`; 0"
+        " trains on all and stores no threshold. `mismatch split` compares pictures too.",
         0.1,
         range=SHARE,
     )
