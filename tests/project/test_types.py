@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from mismatch.backbones.template import write_plugin
 from tests.support.paths import ROOT
 
 TOOLS = {
@@ -29,6 +31,20 @@ def test_the_tool_has_nothing_to_say(command: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_new_plugin_is_typed_as_strictly(tmp_path: Path) -> None:
+    write_plugin("zed", tmp_path / "plugin")
+    strict = ["mypy", "--strict", "--follow-imports=silent", "--no-error-summary"]
+    done = subprocess.run(
+        [sys.executable, "-m", *strict, "--cache-dir", os.devnull, "mismatch_zed", "tests"],
+        cwd=tmp_path / "plugin",
+        env=os.environ | {"MYPYPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )

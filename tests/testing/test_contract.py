@@ -80,7 +80,7 @@ def failures(text: str, only: set[str] | None = None) -> dict[str, str]:
     return {check.name: check.message for check in checks if check.outcome == "failed"}
 
 
-POOL = "return self.image(pixel_values).mean(dim=(2, 3))"
+POOL = "return maps.mean(dim=(2, 3))"
 SPECS = "self.image_spec = ImageSpec(size=64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))"
 GELU = "nn.Conv2d(3, 24, 8, stride=8), nn.GELU()"
 WORDS = "return words.sum(1) / attention_mask.sum(1, keepdim=True).clamp(min=1)"
@@ -420,7 +420,7 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
         "token 96 of a text of 96 changes nothing: encode_text reads fewer than the 96 tokens",
         [
             (
-                "words = self.text(input_ids) * attention_mask.unsqueeze(-1)",
+                "words: torch.Tensor = self.text(input_ids) * attention_mask.unsqueeze(-1)",
                 "words = (self.text(input_ids) * attention_mask.unsqueeze(-1))[:, :64]",
             )
         ],
@@ -441,7 +441,7 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     "64 rows at most": (
         "large batches",
         "encode_image gives (64, 48) for 67 inputs",
-        [(POOL, POOL.replace("pixel_values", "pixel_values[:64]"))],
+        [(POOL, POOL.replace("maps", "maps[:64]"))],
     ),
     "rows in another order": (
         "large batches",
@@ -537,7 +537,7 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     "pixels changed in place": (
         "inputs are kept",
         "encode_image changes its input in place, which others read after it",
-        [(POOL, POOL.replace("pixel_values", "pixel_values.sub_(0.1)"))],
+        [(POOL, "pixel_values.sub_(0.1); " + POOL)],
     ),
     "a lock on the backbone": (
         "other devices",
