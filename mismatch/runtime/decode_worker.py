@@ -26,6 +26,7 @@ from PIL import Image
 
 from mismatch.errors import ImageError, ImageRefusedError, MachineError
 from mismatch.io.parents import end_with_parent
+from mismatch.runtime.foreign_formats import heif_opener
 from mismatch.runtime.preprocess import ImageLimits, Preprocessor, open_part
 from mismatch.specs import ImageSpec
 
@@ -49,6 +50,7 @@ def main() -> NoReturn:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
     Image.init()  # what a worker would have to import, and could not read any more
+    heif_opener()
     line = socket.socket(fileno=int(sys.argv[1]))
     children: set[int] = set()
     with suppress(OSError):

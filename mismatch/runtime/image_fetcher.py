@@ -1,0 +1,383 @@
+"""Images of rows that lie on the web: many at a time with a bound for each host, tried again where
+that helps, each fetched once and kept in a folder.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+
+from mismatch.errors import ImageError, InputError, MachineError, MismatchError, without_traceback
+from mismatch.io.web import NoAnswerError, WebAnswer, WebClient
+from mismatch.io.web_images import fetched_by, shown_url
+from mismatch.runtime.fetched_folder import FetchedFolder, FetchedImage, default_folder, url_key
+from mismatch.runtime.foreign_formats import (
+    OTHER,
+    foreign_format,
+    heif_opener,
+    image_suffix,
+    is_heif,
+)
+
+__all__ = ["FetchCounts", "FetchLimits", "ImageFetcher", "check_networks", "fetching_images"]
+
+FETCHES = 64  # images that are fetched at a time, of all hosts
+AHEAD = 256  # images that may wait for their turn
+PAUSES = (0.5, 2.0, 8.0)  # seconds before each further try, half as long to half as long again
+MAX_WAIT = 60.0  # seconds that a host may ask to wait; one that asks for more has its way
+# a host of which so many images failed in a row, each tried several times, is asked once an image
+TROUBLED = 8
+TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}  # HTTP's statuses that may pass
+NOT_MODIFIED = 304
+
+
+@dataclass(frozen=True)
+class FetchLimits:
+    """Bounds of what is fetched."""
+
+    per_host: int = 32  # requests to one host at a time
+    seconds: float = 30.0  # for one try
+    max_bytes: int = 2**25  # of one image
+
+
+@dataclass
+class FetchCounts:
+    """What was done."""
+
+    fetched: int = 0  # images that came
+    unchanged: int = 0  # images that a host said are still as they were
+    failed: int = 0  # URLs that have no image
+    requests: int = 0  # with those that were tried again
+
+
+DEFAULTS = FetchLimits()
+
+
+class ImageFetcher:
+    """Has the bytes of URLs. Thread-safe; a `Fetcher` for `fetched_by`. It ends with `close`.
+
+    An image of the folder is taken as it is, however old. A URL that failed is not tried again
+    while this lives.
+    """
+
+    def __init__(
+        self,
+        folder: FetchedFolder,
+        *,
+        networks: Sequence[str] = (),
+        limits: FetchLimits = DEFAULTS,
+        revalidate: bool = False,
+    ) -> None:
+        """Make a fetcher. `networks`: private ones in which hosts may lie, as 10.0.0.0/8;
+        `revalidate`: ask hosts once whether images of the folder are still theirs.
+        """
+        self.folder = folder
+        self.counts = FetchCounts()
+        self._limits = limits
+        self._revalidate = revalidate
+        self._client = WebClient(
+            None,
+            networks,
+            seconds=limits.seconds,
+            max_bytes=limits.max_bytes,
+            remedy="download it and give its path",
+            smaller="make it smaller, or download it and give its path",
+            keep_connections=True,
+        )
+        self._hosts = _Turns(limits.per_host)
+        self._lock = threading.Lock()
+        self._running: dict[str, Future[FetchedImage]] = {}
+        self._failures: dict[str, MismatchError] = {}
+        self._asked: set[str] = set()  # keys of what was revalidated
+        self._closing = threading.Event()
+        self._room = threading.Semaphore(AHEAD)
+        self._readers: list[threading.Thread] = []
+
+    def __enter__(self) -> ImageFetcher:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is under way; what has come stays in the folder."""
+        self._closing.set()
+        self._client.close()
+        self._hosts.close()
+        for key, future in list(self._running.items()):  # what had no turn any more
+            self._end(key, future, MachineError("an image is not fetched any more: the run ended"))
+        for reader in self._readers:
+            self._room.release()
+            reader.join()
+
+    def read(self, url: str) -> bytes:
+        """Return an image's bytes. ImageError that says why there are none; MachineError where the
+        folder can't be written.
+        """
+        return self.image(url)[1]
+
+    def image(self, url: str) -> tuple[FetchedImage, bytes]:
+        """Return an image of the folder, and its bytes; raises as `read`."""
+        key = url_key(url)
+        for _ in range(2):
+            kept = None if self._is_due(key) else self.folder.find(key)
+            image = self._outcome(key, url) if kept is None else kept
+            data = self.folder.read(image)
+            if data is not None:
+                return image, data
+            self.folder.forget(key, image)  # gone or damaged: it is fetched again
+        raise MachineError(
+            f"{self.folder.path}: an image that was just fetched can't be read; look after the disk"
+        )
+
+    def _outcome(self, key: str, url: str) -> FetchedImage:
+        """Wait for a URL's image; raise an error of this call's own where there is none."""
+        try:
+            return self._begin(key, url).result()
+        except MismatchError as error:
+            raise type(error)(str(error)) from None
+
+    def ahead(self, urls: Iterable[str]) -> None:
+        """Fetch what the folder lacks, in the background and in order, a few ahead; an empty text
+        is no URL. What is wrong is said when it is read.
+        """
+        with self._lock:
+            self._readers = [reader for reader in self._readers if reader.is_alive()]
+        reader = threading.Thread(
+            target=self._read_ahead, args=(urls,), name="mismatch-fetch-ahead", daemon=True
+        )
+        self._readers.append(reader)
+        reader.start()
+
+    def _read_ahead(self, urls: Iterable[str]) -> None:
+        # rows that can't be read are the main thread's to report
+        with suppress(MismatchError, OSError):
+            for url in urls:
+                if self._closing.is_set():
+                    return
+                key = url_key(url)
+                if not url or self._is_known(key):
+                    continue
+                self._room.acquire()
+                future = self._begin(key, url)
+                future.add_done_callback(lambda _: self._room.release())
+
+    def _is_known(self, key: str) -> bool:
+        """Return whether there is nothing to do for a URL."""
+        if key in self._failures or key in self._running:
+            return True
+        return not self._is_due(key) and self.folder.find(key) is not None
+
+    def _is_due(self, key: str) -> bool:
+        return self._revalidate and key not in self._asked
+
+    def _begin(self, key: str, url: str) -> Future[FetchedImage]:
+        """Return what will be an image, begun now unless it is under way; of a failed URL its
+        failure.
+        """
+        with self._lock:
+            failure = self._failures.get(key)
+            if failure is not None:
+                failed: Future[FetchedImage] = Future()
+                failed.set_exception(failure)
+                return failed
+            future = self._running.get(key)
+            if future is not None:
+                return future
+            future = self._running[key] = Future()
+        try:
+            host = self._client.share_of(url)
+            self._hosts.submit(host, partial(self._settle, key, url, host, future))
+        except RuntimeError:  # closed
+            self._end(key, future, _given_up(url))
+        return future
+
+    def _settle(self, key: str, url: str, host: str, future: Future[FetchedImage]) -> None:
+        """Let a URL have its image, or its failure."""
+        try:
+            image = self._fetched(key, url, host)
+        except MismatchError as error:
+            self._end(key, future, without_traceback(error))
+            return
+        except BaseException as error:  # noqa: BLE001 - who waits must learn of it
+            self._end(key, future, MachineError(f"{shown_url(url)} can't be fetched: {error}"))
+            return
+        with self._lock:
+            self._asked.add(key)
+            del self._running[key]
+        future.set_result(image)
+
+    def _end(self, key: str, future: Future[FetchedImage], error: MismatchError) -> None:
+        with self._lock:
+            self.counts.failed += key not in self._failures
+            self._failures[key] = error
+            self._running.pop(key, None)
+        future.set_exception(error)
+
+    def _fetched(self, key: str, url: str, host: str) -> FetchedImage:
+        """Return the image of a URL, from the folder or its host."""
+        kept = self.folder.find(key)
+        if kept is not None and not self._is_due(key):
+            return kept
+        if kept is not None and self.folder.read(kept) is None:
+            self.folder.forget(key, kept)
+            kept = None  # all of it is asked for
+        name = f"image '{shown_url(url)}'"
+        try:
+            answer = self._answer(url, host, kept)
+        except ImageError as error:
+            raise ImageError(f"{name} can't be fetched: {error}") from None
+        if kept is not None and answer.status == NOT_MODIFIED:
+            with self._lock:
+                self.counts.unchanged += 1
+            return kept
+        if answer.status != 200:
+            raise ImageError(
+                f"{name} can't be fetched: the image's host answered {answer.status}; correct the"
+                " address, or drop the row"
+            )
+        _check(answer.data, name)
+        image = self.folder.add(key, answer.data, answer.etag, answer.last_modified)
+        with self._lock:
+            self.counts.fetched += 1
+        return image
+
+    def _answer(self, url: str, host: str, kept: FetchedImage | None) -> WebAnswer:
+        """Return what a host says in the end; ImageError where nothing whole came."""
+        pauses = iter(() if self._hosts.troubles(host) >= TROUBLED else PAUSES)
+        headers = {} if kept is None else _conditions(kept)
+        while True:
+            answer = None
+            problem = ""
+            with self._lock:
+                self.counts.requests += 1
+            try:
+                answer = self._client.get(url, headers=headers)
+            except NoAnswerError as error:
+                problem = str(error)
+            if answer is not None and answer.status not in TRY_AGAIN:
+                self._hosts.note(host, trouble=False)
+                return answer
+            asked = answer.retry_after if answer is not None else None
+            pause = next(pauses, None)
+            if pause is None or (asked or 0) > MAX_WAIT or self._closing.is_set():
+                self._hosts.note(host, trouble=True)
+                if answer is not None:
+                    return answer
+                raise ImageError(f"{problem}; try again later")
+            self._closing.wait(max(asked or 0, pause * random.uniform(0.5, 1.5)))
+            if self._closing.is_set():
+                raise _given_up(url)
+
+
+class _Turns:
+    """Threads, of which each host has so many at most."""
+
+    def __init__(self, per_host: int) -> None:
+        self._threads = ThreadPoolExecutor(FETCHES, thread_name_prefix="mismatch-fetch")
+        self._per_host = per_host
+        self._lock = threading.Lock()
+        self._running: dict[str, int] = {}
+        self._waiting: dict[str, deque[Callable[[], None]]] = {}
+        self._troubles: dict[str, int] = {}  # failures in a row
+
+    def submit(self, host: str, work: Callable[[], None]) -> None:
+        """Let `work` have its turn among those of its host. RuntimeError once it is closed."""
+        with self._lock:
+            if self._running.get(host, 0) >= self._per_host:
+                self._waiting.setdefault(host, deque()).append(work)
+                return
+            self._threads.submit(self._run, host, work)
+            self._running[host] = self._running.get(host, 0) + 1
+
+    def _run(self, host: str, work: Callable[[], None]) -> None:
+        """Do a piece of work, and hand the turn on."""
+        try:
+            work()
+        finally:
+            with self._lock:
+                waiting = self._waiting.get(host)
+                self._running[host] -= 1
+                if waiting:
+                    with suppress(RuntimeError):  # closed: nothing that waits is begun
+                        self._threads.submit(self._run, host, waiting[0])
+                        waiting.popleft()
+                        self._running[host] += 1
+                if not self._running[host]:
+                    del self._running[host]
+                    self._waiting.pop(host, None)
+
+    def troubles(self, host: str) -> int:
+        """Return how many images of a host failed in a row, each after its last try."""
+        with self._lock:
+            return self._troubles.get(host, 0)
+
+    def note(self, host: str, *, trouble: bool) -> None:
+        """Note how an image of a host ended."""
+        with self._lock:
+            self._troubles[host] = self._troubles.get(host, 0) + 1 if trouble else 0
+
+    def close(self) -> None:
+        """Wait for what runs; begin nothing more."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def fetching_images(
+    folder: str | Path | None = None,
+    networks: Sequence[str] = (),
+    *,
+    limits: FetchLimits = DEFAULTS,
+) -> Iterator[ImageFetcher]:
+    """Read images by their URLs, http or https, in all of this process until the block ends.
+
+    `folder`: where they are kept, by default one of this user's; `networks`: private ones in which
+    hosts may lie, as 10.0.0.0/8. InputError for what is no network, CheckpointError for a folder
+    that holds other things.
+    """
+    check_networks(networks)
+    place = FetchedFolder(default_folder() if folder is None else folder, "`fetch_cache`")
+    fetcher = ImageFetcher(place, networks=networks, limits=limits)
+    with fetcher, fetched_by(fetcher):
+        yield fetcher
+
+
+def check_networks(networks: Sequence[str]) -> None:
+    """Refuse, by InputError, what is no network."""
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise InputError(
+                f"`fetch_networks`: {network!r} is no network; write one as 10.0.0.0/8",
+                option="fetch_networks",
+            ) from None
+
+
+def _conditions(image: FetchedImage) -> dict[str, str]:
+    """Return headers by which a host sends an image only if it is another one than this."""
+    headers = {"if-none-match": image.etag, "if-modified-since": image.last_modified}
+    return {name: value for name, value in headers.items() if value.isascii() and value}
+
+
+def _check(data: bytes, name: str) -> None:
+    """Refuse what is known to be no image before it is kept; nothing is decoded here."""
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes); replace it or drop the row")
+    is_read = image_suffix(data) != OTHER and (heif_opener() is not None or not is_heif(data))
+    words = None if is_read else foreign_format(io.BytesIO(data))
+    if words is not None:
+        raise ImageError(f"{name} is {words}")
+
+
+def _given_up(url: str) -> MachineError:
+    return MachineError(f"image '{shown_url(url)}' is not fetched any more: the run has ended")
