@@ -7,9 +7,8 @@ from __future__ import annotations
 import io
 import random
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,12 +26,12 @@ from mismatch.runtime.foreign_formats import (
     image_suffix,
     is_heif,
 )
+from mismatch.runtime.host_turns import HostTurns
 
 __all__ = ["FetchCounts", "FetchLimits", "ImageFetcher", "check_networks", "fetching_images"]
 
-FETCHES = 64  # images that are fetched at a time, of all hosts
 AHEAD = 256  # images that may wait for their turn
-PAUSES = (0.5, 2.0, 8.0)  # seconds before each further try, half as long to half as long again
+PAUSES = (0.5, 1.5, 4.0)  # seconds before each further try, half as long to half as long again
 MAX_WAIT = 60.0  # seconds that a host may ask to wait; one that asks for more has its way
 # a host of which so many images failed in a row, each tried several times, is asked once an image
 TROUBLED = 8
@@ -93,7 +92,8 @@ class ImageFetcher:
             smaller="make it smaller, or download it and give its path",
             keep_connections=True,
         )
-        self._hosts = _Turns(limits.per_host)
+        self._hosts = HostTurns(limits.per_host)
+        self._troubles: dict[str, int] = {}  # of each host, failures in a row
         self._lock = threading.Lock()
         self._running: dict[str, Future[FetchedImage]] = {}
         self._failures: dict[str, MismatchError] = {}
@@ -114,10 +114,12 @@ class ImageFetcher:
         self._client.close()
         self._hosts.close()
         for key, future in list(self._running.items()):  # what had no turn any more
-            self._end(key, future, MachineError("an image is not fetched any more: the run ended"))
+            self._running.pop(key, None)
+            _resolve(future, MachineError("an image is not fetched any more: the run has ended"))
         for reader in self._readers:
             self._room.release()
             reader.join()
+        self.folder.close()
 
     def read(self, url: str) -> bytes:
         """Return an image's bytes. ImageError that says why there are none; MachineError where the
@@ -138,6 +140,16 @@ class ImageFetcher:
         raise MachineError(
             f"{self.folder.path}: an image that was just fetched can't be read; look after the disk"
         )
+
+    def entry(self, url: str) -> FetchedImage:
+        """Return an image of the folder, which is not read; raises as `read`."""
+        key = url_key(url)
+        kept = None if self._is_due(key) else self.folder.find(key)
+        if kept is not None and self.folder.has(kept.name, kept.size):
+            return kept
+        if kept is not None:
+            self.folder.forget(key, kept)
+        return self._outcome(key, url)
 
     def _outcome(self, key: str, url: str) -> FetchedImage:
         """Wait for a URL's image; raise an error of this call's own where there is none."""
@@ -184,151 +196,145 @@ class ImageFetcher:
         """Return what will be an image, begun now unless it is under way; of a failed URL its
         failure.
         """
+        future: Future[FetchedImage] = Future()
         with self._lock:
             failure = self._failures.get(key)
             if failure is not None:
-                failed: Future[FetchedImage] = Future()
-                failed.set_exception(failure)
-                return failed
-            future = self._running.get(key)
-            if future is not None:
+                future.set_exception(failure)
                 return future
-            future = self._running[key] = Future()
+            running = self._running.get(key)
+            if running is not None:
+                return running
+            self._running[key] = future
+        task = _Task(key, url, self._client.share_of(url), future)
         try:
-            host = self._client.share_of(url)
-            self._hosts.submit(host, partial(self._settle, key, url, host, future))
+            self._hosts.submit(task.host, partial(self._try, task))
         except RuntimeError:  # closed
-            self._end(key, future, _given_up(url))
+            self._fail(task, _given_up(url))
         return future
 
-    def _settle(self, key: str, url: str, host: str, future: Future[FetchedImage]) -> None:
-        """Let a URL have its image, or its failure."""
+    def _try(self, task: _Task) -> None:
+        """Let a URL have its image or its failure, or another try later."""
         try:
-            image = self._fetched(key, url, host)
+            image = self._fetched(task)
+            if image is None:
+                self._hosts.later(task.pause, task.host, partial(self._try, task))
+                return
         except MismatchError as error:
-            self._end(key, future, without_traceback(error))
-            return
+            self._fail(task, without_traceback(error))
         except BaseException as error:  # noqa: BLE001 - who waits must learn of it
-            self._end(key, future, MachineError(f"{shown_url(url)} can't be fetched: {error}"))
-            return
-        with self._lock:
-            self._asked.add(key)
-            del self._running[key]
-        future.set_result(image)
+            closed = self._closing.is_set()
+            why = MachineError(f"{task.name} can't be fetched: {error}")
+            self._fail(task, _given_up(task.url) if closed else why)
+        else:
+            with self._lock:
+                self._asked.add(task.key)
+                self._running.pop(task.key, None)
+            _resolve(task.future, image)
 
-    def _end(self, key: str, future: Future[FetchedImage], error: MismatchError) -> None:
+    def _fail(self, task: _Task, error: MismatchError) -> None:
         with self._lock:
-            self.counts.failed += key not in self._failures
-            self._failures[key] = error
-            self._running.pop(key, None)
-        future.set_exception(error)
+            self.counts.failed += task.key not in self._failures
+            self._failures[task.key] = error
+            self._running.pop(task.key, None)
+        _resolve(task.future, error)
 
-    def _fetched(self, key: str, url: str, host: str) -> FetchedImage:
-        """Return the image of a URL, from the folder or its host."""
-        kept = self.folder.find(key)
-        if kept is not None and not self._is_due(key):
+    def _fetched(self, task: _Task) -> FetchedImage | None:
+        """Return the image of a URL, from the folder or its host; None where another try may get
+        it, `task.pause` seconds later.
+        """
+        kept = self.folder.find(task.key)
+        if kept is not None and not self._is_due(task.key):
             return kept
         if kept is not None and self.folder.read(kept) is None:
-            self.folder.forget(key, kept)
+            self.folder.forget(task.key, kept)
             kept = None  # all of it is asked for
-        name = f"image '{shown_url(url)}'"
         try:
-            answer = self._answer(url, host, kept)
+            answer = self._answer(task, kept)
         except ImageError as error:
-            raise ImageError(f"{name} can't be fetched: {error}") from None
+            raise ImageError(f"{task.name} can't be fetched: {error}") from None
+        if answer is None:
+            return None
         if kept is not None and answer.status == NOT_MODIFIED:
             with self._lock:
                 self.counts.unchanged += 1
             return kept
         if answer.status != 200:
             raise ImageError(
-                f"{name} can't be fetched: the image's host answered {answer.status}; correct the"
-                " address, or drop the row"
+                f"{task.name} can't be fetched: the image's host answered {answer.status}; correct"
+                " the address, or drop the row"
             )
-        _check(answer.data, name)
-        image = self.folder.add(key, answer.data, answer.etag, answer.last_modified)
+        _check(answer.data, task.name)
+        image = self.folder.add(task.key, answer.data, answer.etag, answer.last_modified)
         with self._lock:
             self.counts.fetched += 1
         return image
 
-    def _answer(self, url: str, host: str, kept: FetchedImage | None) -> WebAnswer:
-        """Return what a host says in the end; ImageError where nothing whole came."""
-        pauses = iter(() if self._hosts.troubles(host) >= TROUBLED else PAUSES)
-        headers = {} if kept is None else _conditions(kept)
-        while True:
-            answer = None
-            problem = ""
-            with self._lock:
-                self.counts.requests += 1
-            try:
-                answer = self._client.get(url, headers=headers)
-            except NoAnswerError as error:
-                problem = str(error)
-            if answer is not None and answer.status not in TRY_AGAIN:
-                self._hosts.note(host, trouble=False)
-                return answer
-            asked = answer.retry_after if answer is not None else None
-            pause = next(pauses, None)
-            if pause is None or (asked or 0) > MAX_WAIT or self._closing.is_set():
-                self._hosts.note(host, trouble=True)
-                if answer is not None:
-                    return answer
-                raise ImageError(f"{problem}; try again later")
-            self._closing.wait(max(asked or 0, pause * random.uniform(0.5, 1.5)))
-            if self._closing.is_set():
-                raise _given_up(url)
-
-
-class _Turns:
-    """Threads, of which each host has so many at most."""
-
-    def __init__(self, per_host: int) -> None:
-        self._threads = ThreadPoolExecutor(FETCHES, thread_name_prefix="mismatch-fetch")
-        self._per_host = per_host
-        self._lock = threading.Lock()
-        self._running: dict[str, int] = {}
-        self._waiting: dict[str, deque[Callable[[], None]]] = {}
-        self._troubles: dict[str, int] = {}  # failures in a row
-
-    def submit(self, host: str, work: Callable[[], None]) -> None:
-        """Let `work` have its turn among those of its host. RuntimeError once it is closed."""
+    def _answer(self, task: _Task, kept: FetchedImage | None) -> WebAnswer | None:
+        """Return what a host says, or None where another try may help; ImageError where nothing
+        whole came in the last one.
+        """
         with self._lock:
-            if self._running.get(host, 0) >= self._per_host:
-                self._waiting.setdefault(host, deque()).append(work)
-                return
-            self._threads.submit(self._run, host, work)
-            self._running[host] = self._running.get(host, 0) + 1
-
-    def _run(self, host: str, work: Callable[[], None]) -> None:
-        """Do a piece of work, and hand the turn on."""
+            self.counts.requests += 1
+        answer = None
+        problem = ""
         try:
-            work()
-        finally:
-            with self._lock:
-                waiting = self._waiting.get(host)
-                self._running[host] -= 1
-                if waiting:
-                    with suppress(RuntimeError):  # closed: nothing that waits is begun
-                        self._threads.submit(self._run, host, waiting[0])
-                        waiting.popleft()
-                        self._running[host] += 1
-                if not self._running[host]:
-                    del self._running[host]
-                    self._waiting.pop(host, None)
+            answer = self._client.get(task.url, headers={} if kept is None else _conditions(kept))
+        except NoAnswerError as error:
+            problem = str(error)
+        if answer is not None and answer.status not in TRY_AGAIN:
+            self._note(task.host, trouble=False)
+            return answer
+        wait = answer.retry_after if answer is not None else None
+        if self._may_try_again(task, wait or 0.0):
+            return None
+        self._note(task.host, trouble=True)
+        if answer is None:
+            raise ImageError(f"{problem}; try again later")
+        return answer
 
-    def troubles(self, host: str) -> int:
-        """Return how many images of a host failed in a row, each after its last try."""
+    def _may_try_again(self, task: _Task, wait: float) -> bool:
+        """Return whether there is another try; then when is noted. `wait`: seconds that the host
+        asks for.
+        """
         with self._lock:
-            return self._troubles.get(host, 0)
+            is_troubled = self._troubles.get(task.host, 0) >= TROUBLED
+        if is_troubled or task.tries >= len(PAUSES) or wait > MAX_WAIT:
+            return False
+        task.pause = max(wait, PAUSES[task.tries] * random.uniform(0.5, 1.5))
+        task.tries += 1
+        if wait:
+            self._hosts.rest(task.host, wait)
+        return True
 
-    def note(self, host: str, *, trouble: bool) -> None:
+    def _note(self, host: str, *, trouble: bool) -> None:
         """Note how an image of a host ended."""
         with self._lock:
             self._troubles[host] = self._troubles.get(host, 0) + 1 if trouble else 0
 
-    def close(self) -> None:
-        """Wait for what runs; begin nothing more."""
-        self._threads.shutdown(cancel_futures=True)
+
+@dataclass
+class _Task:
+    """A URL that is being fetched."""
+
+    key: str
+    url: str
+    host: str
+    future: Future[FetchedImage]
+    tries: int = 0  # that failed
+    pause: float = 0.0  # seconds until the next one
+
+    @property
+    def name(self) -> str:
+        return f"image '{shown_url(self.url)}'"
+
+
+def _resolve(future: Future[FetchedImage], outcome: FetchedImage | MismatchError) -> None:
+    with suppress(InvalidStateError):  # the fetcher was closed meanwhile
+        if isinstance(outcome, FetchedImage):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
 
 
 @contextmanager
