@@ -5,12 +5,9 @@ within bounds of size and time.
 from __future__ import annotations
 
 import http.client
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -21,10 +18,10 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import mismatch
 from mismatch.errors import ImageError
-from mismatch.io.idle_connections import IdleConnections
 from mismatch.io.public_addresses import is_public, without_mapping
+from mismatch.io.web_connections import IdleConnections, PinnedConnection, cut_off, resolved
 
-__all__ = ["Arrived", "NoAnswerError", "PinnedConnection", "WebAnswer", "WebClient", "ignored"]
+__all__ = ["Arrived", "NoAnswerError", "WebAnswer", "WebClient", "ignored"]
 
 LONGEST = 2000  # characters of an address, also of one that another leads to
 LONGEST_HOST = 253  # characters, as in the DNS
@@ -90,7 +87,7 @@ class WebClient:
         self._remedy = remedy
         self._smaller = smaller
         self._networks = [ip_network(network) for network in networks]
-        self._idle = IdleConnections[PinnedConnection]() if keep_connections else None
+        self._idle = IdleConnections() if keep_connections else None
         self._names: dict[tuple[str, int], tuple[str, float]] = {}  # address, until when it holds
 
     def get(
@@ -171,7 +168,7 @@ class WebClient:
         if expires > time.monotonic():
             return address
         try:
-            addresses = set(map(ip_address, _resolved(host, port, until)))
+            addresses = set(map(ip_address, resolved(host, port, until)))
         except TimeoutError:
             raise NoAnswerError(
                 f"the image's host {host[:100]!r} was not found within {self._seconds:g} seconds"
@@ -222,7 +219,7 @@ class WebClient:
         """Ask over a connection, which is kept or closed then."""
         is_kept = False
         try:
-            with self._in_use(connection), _cut_off(connection):
+            with self._in_use(connection), cut_off(connection):
                 answer = self._exchanged(connection, parts, headers, arrived)
                 # cut off; without a length, what came would look whole
                 if time.monotonic() >= connection.until:
@@ -341,80 +338,3 @@ def _joined(url: str, location: str) -> str:
         return urljoin(url, location)
     except ValueError:
         raise ImageError(NOT_UNDERSTOOD) from None
-
-
-def _resolved(host: str, port: int, until: float) -> list[str]:
-    """Return the addresses of a name; TimeoutError at `until`.
-
-    The operating system's resolver has no limit that a caller may set, so it runs in a thread of
-    its own, which is left behind where it takes longer.
-    """
-    answer: Future[list[str]] = Future()
-
-    def resolve() -> None:
-        try:
-            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            answer.set_result([str(entry[4][0]) for entry in entries])
-        except (OSError, ValueError, UnicodeError) as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=resolve, name="mismatch-resolving", daemon=True).start()
-    return answer.result(max(0.0, until - time.monotonic()))
-
-
-class PinnedConnection(http.client.HTTPConnection):
-    """A connection to a given network address, that speaks to the host by its name."""
-
-    def __init__(
-        self, host: str, port: int, address: str, *, trust: ssl.SSLContext | None, until: float
-    ) -> None:
-        """Take the host's name and its network `address`; `trust`: for https; `until`: of
-        `time.monotonic`, when the request ends.
-        """
-        super().__init__(host, port)
-        self._address = address
-        self._trust = trust
-        self.until = until
-        self.is_whole = False  # whether the last answer was read to its end, and more may follow
-        # the socket, which http.client forgets where the host says that it closes the connection
-        self.line: socket.socket | None = None
-
-    def begin(self, until: float) -> None:
-        """Begin a further request, which ends at `until`."""
-        self.until = until
-        if self.line is not None:
-            self.line.settimeout(self._left())
-
-    def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), timeout=self._left())
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._trust is not None:
-            self.sock = self._trust.wrap_socket(self.sock, server_hostname=self.host)
-        self.line = self.sock
-        # `_cut_off` may have come before there was a line to cut
-        if time.monotonic() >= self.until:
-            self.sock.close()
-            raise TimeoutError
-
-    def cut(self) -> None:
-        """End what runs over it, from any thread."""
-        with suppress(OSError):  # closed already
-            if self.line is not None:
-                self.line.shutdown(socket.SHUT_RDWR)
-
-    def _left(self) -> float:
-        return max(0.01, self.until - time.monotonic())
-
-
-@contextmanager
-def _cut_off(connection: PinnedConnection) -> Iterator[None]:
-    """Cut the host's line when its time has passed, however slowly it sends; a socket's own timeout
-    begins again with each byte.
-    """
-    timer = threading.Timer(max(0.0, connection.until - time.monotonic()), connection.cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

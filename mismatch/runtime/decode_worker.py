@@ -170,8 +170,11 @@ def _is_memory_short() -> bool:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return True
+    room = limit - _own_size() - SPARE
+    if room <= 0:  # it has all that it may have
+        return False
     try:
-        mmap.mmap(-1, max(SPARE, limit - _own_size() - SPARE)).close()
+        mmap.mmap(-1, room).close()
     except (OSError, ValueError, MemoryError):
         return True
     return False

@@ -223,8 +223,7 @@ def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO
         path = WebImage.of(path)
     if isinstance(path, str) and is_url(path):
         raise ImageError(
-            f"{name} is an address from which nothing is fetched: download it first and give its"
-            " path"
+            f"{name} is an address; mismatch fetches nothing: download it first and give its path"
         )
     try:
         if isinstance(path, Remote):

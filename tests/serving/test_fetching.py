@@ -15,7 +15,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from mismatch.errors import ImageError
-from mismatch.io.web import PinnedConnection
+from mismatch.io.web_connections import PinnedConnection
 from mismatch.serving.budget import Budget
 from mismatch.serving.fetch_turns import HOST_SHARE, SHARE
 from mismatch.serving.fetching import Arrived, FairFetcher, Fetcher, ignored
