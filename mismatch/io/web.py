@@ -21,7 +21,7 @@ from mismatch.errors import ImageError
 from mismatch.io.public_addresses import is_public, without_mapping
 from mismatch.io.web_connections import IdleConnections, PinnedConnection, cut_off, resolved
 
-__all__ = ["Arrived", "NoAnswerError", "WebAnswer", "WebClient", "ignored"]
+__all__ = ["Arrived", "NoAnswerError", "Remedies", "WebAnswer", "WebClient", "ignored"]
 
 LONGEST = 2000  # characters of an address, also of one that another leads to
 LONGEST_HOST = 253  # characters, as in the DNS
@@ -56,6 +56,15 @@ class WebAnswer:
     retry_after: float | None  # seconds, where the host says so
 
 
+@dataclass(frozen=True)
+class Remedies:
+    """What people can do."""
+
+    elsewhere: str  # instead of having an image fetched
+    smaller: str  # about one that is too large
+    network: str = ""  # about a network that is not allowed, behind a semicolon
+
+
 class WebClient:
     """Asks for one image at a time. Thread-safe.
 
@@ -71,21 +80,18 @@ class WebClient:
         *,
         seconds: float,
         max_bytes: int,
-        remedy: str,
-        smaller: str,
+        remedies: Remedies,
         keep_connections: bool = False,
     ) -> None:
         """Make a client. `hosts`: allowed ones, `*.example.com` for all below one, with `:8080`
         where it isn't the scheme's own port; None: all. `networks`: private ones in which they may
-        lie; `seconds` for an image, `max_bytes` of it; `remedy` and `smaller`: what
-        people can do instead of fetching, and about one that is too large. `keep_connections`: for
-        further requests, a name's address for a minute.
+        lie; `seconds` for an image, `max_bytes` of it; `remedies`: what errors say.
+        `keep_connections`: for further requests, a name's address for a minute.
         """
         self._hosts = None if hosts is None else [host.lower() for host in hosts]
         self._seconds = seconds
         self._max_bytes = max_bytes
-        self._remedy = remedy
-        self._smaller = smaller
+        self._remedies = remedies
         self._networks = [ip_network(network) for network in networks]
         self._idle = IdleConnections() if keep_connections else None
         self._names: dict[tuple[str, int], tuple[str, float]] = {}  # address, until when it holds
@@ -110,7 +116,7 @@ class WebClient:
             except ImageError:
                 raise ImageError(
                     "the image's address leads on to one from which nothing is fetched;"
-                    f" {self._remedy}"
+                    f" {self._remedies.elsewhere}"
                 ) from None
         raise ImageError(
             f"the image's address leads on more than {REDIRECTS} times; give the last one"
@@ -135,7 +141,7 @@ class WebClient:
             raise ImageError("the image's address holds a user's name; give one without")
         if self._hosts is not None and not any(_covers(host, named) for host in self._hosts):
             raise ImageError(
-                f"images are not fetched from {named[:100]!r}; {self._remedy}, or let the"
+                f"images are not fetched from {named[:100]!r}; {self._remedies.elsewhere}, or let the"
                 " service's settings allow that host (fetch)"
             )
         return parts
@@ -177,7 +183,8 @@ class WebClient:
             raise NoAnswerError(f"the image's host {host[:100]!r} is not known") from None
         if not addresses or not all(self._allowed(address) for address in addresses):
             raise ImageError(
-                f"the image's host {host[:100]!r} lies in a network from which nothing is fetched"
+                f"the image's host {host[:100]!r} lies in a network from which nothing is"
+                f" fetched{self._remedies.network}"
             )
         chosen = str(min(addresses, key=lambda address: (address.version, address)))
         if self._idle is not None:
@@ -288,7 +295,7 @@ class WebClient:
             size += len(piece)
             if size > self._max_bytes:
                 raise ImageError(
-                    f"the image has more than {self._max_bytes:,} bytes; {self._smaller}"
+                    f"the image has more than {self._max_bytes:,} bytes; {self._remedies.smaller}"
                 )
             arrived(len(piece))
         if response.length:

@@ -16,7 +16,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from mismatch.errors import ImageError, InputError, MachineError, MismatchError, without_traceback
-from mismatch.io.web import NoAnswerError, WebAnswer, WebClient
+from mismatch.io.web import NoAnswerError, Remedies, WebAnswer, WebClient
 from mismatch.io.web_images import fetched_by, shown_url
 from mismatch.runtime.fetched_folder import FetchedFolder, FetchedImage, default_folder, url_key
 from mismatch.runtime.foreign_formats import (
@@ -37,6 +37,7 @@ MAX_WAIT = 60.0  # seconds that a host may ask to wait; one that asks for more h
 TROUBLED = 8
 TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}  # HTTP's statuses that may pass
 NOT_MODIFIED = 304
+WRONG_ADDRESS = "correct the address, or drop the row"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class FetchCounts:
 
 
 DEFAULTS = FetchLimits()
+REMEDIES = Remedies(
+    "download it and give its path",
+    smaller="make it smaller, or download it and give its path",
+    network="; pass that as one of `fetch_networks` if you trust it",
+)
 
 
 class ImageFetcher:
@@ -88,8 +94,7 @@ class ImageFetcher:
             networks,
             seconds=limits.seconds,
             max_bytes=limits.max_bytes,
-            remedy="download it and give its path",
-            smaller="make it smaller, or download it and give its path",
+            remedies=REMEDIES,
             keep_connections=True,
         )
         self._hosts = HostTurns(limits.per_host)
@@ -260,9 +265,9 @@ class ImageFetcher:
                 self.counts.unchanged += 1
             return kept
         if answer.status != 200:
+            remedy = "try again later" if answer.status in TRY_AGAIN else WRONG_ADDRESS
             raise ImageError(
-                f"{task.name} can't be fetched: the image's host answered {answer.status}; correct"
-                " the address, or drop the row"
+                f"{task.name} can't be fetched: the image's host answered {answer.status}; {remedy}"
             )
         _check(answer.data, task.name)
         image = self.folder.add(task.key, answer.data, answer.etag, answer.last_modified)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from starlette.exceptions import HTTPException
 
 from mismatch.errors import ImageError
-from mismatch.io.web import Arrived, NoAnswerError, WebClient, ignored
+from mismatch.io.web import Arrived, NoAnswerError, Remedies, WebClient, ignored
 from mismatch.serving.budget import UNKNOWN, Account, current_account
 from mismatch.serving.fetch_turns import FETCHES, FetchTurns
 
@@ -35,8 +35,7 @@ class Fetcher:
             networks,
             seconds=seconds,
             max_bytes=max_bytes,
-            remedy="send the file itself",
-            smaller="send a smaller file",
+            remedies=Remedies("send the file itself", smaller="send a smaller file"),
         )
 
     def __call__(self, url: str, arrived: Arrived = ignored) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mismatch.errors import ImageError
-from mismatch.io.web import NoAnswerError, WebClient, _seconds
+from mismatch.io.web import NoAnswerError, Remedies, WebClient, _seconds
 from tests.support.web_host import LOOPBACK, WebHost, coloured, web_host
 
 
@@ -26,7 +26,9 @@ def host() -> Iterator[WebHost]:
 @contextmanager
 def client(**options: Any) -> Iterator[WebClient]:
     chosen = {"seconds": 5.0, "max_bytes": 10_000, "keep_connections": True} | options
-    with closing(WebClient(None, LOOPBACK, remedy="get it", smaller="shrink it", **chosen)) as made:
+    with closing(
+        WebClient(None, LOOPBACK, remedies=Remedies("get it", smaller="shrink it"), **chosen)
+    ) as made:
         yield made
 
 
@@ -76,7 +78,7 @@ def test_what_may_pass_is_another_error(host: WebHost, path: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/a", "http://[::1]/a", "http://10.1.2.3/a"])
 def test_private_networks_are_refused_unless_allowed(url: str) -> None:
-    shut = WebClient(None, (), seconds=1, max_bytes=9, remedy="get it", smaller="")
+    shut = WebClient(None, (), seconds=1, max_bytes=9, remedies=Remedies("get it", smaller=""))
     with pytest.raises(ImageError, match="lies in a network from which nothing is fetched"):
         shut.get(url)
 

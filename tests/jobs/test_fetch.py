@@ -84,7 +84,7 @@ def test_rows_name_images_of_the_folder_and_failures_their_reason(
 def test_a_second_call_fetches_what_is_missing_alone(
     rows: Path, host: WebHost, tmp_path: Path
 ) -> None:
-    options = {"image_base_path": rows.parent}
+    options: Any = {"image_base_path": rows.parent}
     fetch(rows, tmp_path / "out", **options)
     before = host.requests.copy()
     first = (tmp_path / "out" / "shop.csv").read_bytes()

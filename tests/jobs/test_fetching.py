@@ -124,7 +124,7 @@ def test_an_evaluation_an_audit_and_a_split(
     assert report.ok, report.lines()
     assert len(report.files[0].images) == 3
     assert (tmp_path / "report.html").is_file()
-    mismatch.split(rows, tmp_path / "split", fractions=(0.5, 0.5), **fetching)
+    mismatch.split(rows, output_dir=tmp_path / "split", fractions=(0.5, 0.5), **fetching)
     parts = [read_rows(tmp_path / "split" / f"{name}.csv") for name in ("train", "val")]
     assert sum(map(len, parts)) == 9
     assert set(host.requests.values()) == {1}
@@ -143,6 +143,8 @@ def test_an_audit_names_the_row_of_each_failure(
 def test_explanations_and_one_pair(
     model: Predictor, rows: Path, host: WebHost, fetching: dict[str, Any]
 ) -> None:
+    table = [(row["image_path"], row["text"]) for row in read_rows(rows)]
+    write_rows(rows, [("image_path", "text"), *table])
     worst = mismatch.explain_rows(model, rows, worst=1, no_heat_map=True, **fetching)
     assert len(worst.explanations) == 1
     pair = predict_pair(model, host.url("red.png"), "a red shirt", **fetching)
@@ -165,9 +167,10 @@ def test_commands(rows: Path, host: WebHost, tmp_path: Path) -> None:
 
 
 def test_options_go_together() -> None:
+    options: Any
     for options in ({"fetch_cache": "kept"}, {"fetch_networks": ["10.0.0.0/8"]}):
         with pytest.raises(InputError, match="goes with `fetch_images`"):
-            FetchOptions(**options)  # type: ignore[arg-type]
+            FetchOptions(**options)
     with pytest.raises(InputError, match="go with `rows`"):
         mismatch.predict_file(BUNDLE, None, "out.csv", images="a", fetch_images=True)
     with (
@@ -189,5 +192,5 @@ def test_train(rows: Path, host: WebHost, tmp_path: Path, fetching: dict[str, An
         device="cpu",
         **fetching,
     )
-    assert len(result.train_losses) == 1
+    assert len(result.history["train_losses"]) == 1
     assert set(host.requests.values()) == {1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from mismatch.errors import CheckpointError, MachineError
-from mismatch.runtime import fetched_folder
 from mismatch.runtime.fetched_folder import INDEX, FetchedFolder, default_folder, url_key
 from tests.support.web_host import coloured
 
@@ -83,7 +83,7 @@ def test_a_full_disk_is_the_machines(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetched_folder.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(MachineError, match="No space left on device; make room"):
         folder.add(KEY, coloured("red"))
     assert list(folder.path.rglob("*.part")) == []
