@@ -141,8 +141,8 @@ class WebClient:
             raise ImageError("the image's address holds a user's name; give one without")
         if self._hosts is not None and not any(_covers(host, named) for host in self._hosts):
             raise ImageError(
-                f"images are not fetched from {named[:100]!r}; {self._remedies.elsewhere}, or let the"
-                " service's settings allow that host (fetch)"
+                f"images are not fetched from {named[:100]!r}; {self._remedies.elsewhere}, or let"
+                " the service's settings allow that host (fetch)"
             )
         return parts
 

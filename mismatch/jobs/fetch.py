@@ -47,10 +47,14 @@ DEFAULTS = FetchLimits()
 class FetchResult(Result):
     """What was fetched, and where the rows are.
 
-    `output`: the folder. `rows_path`: the rows whose images are there, with paths relative to the
-    folder; `failed_path`: the others, each with the reason; None where there are none.
-    `rows`: rows of the input; `ready` and `failed` of them.
-    `fetched`: images that came now; `unchanged`: images of which their host said so.
+    `output`: the folder, as given.
+    `rows_path`: the rows whose images are there, with paths relative to the folder.
+    `failed_path`: the other rows, each with the reason; None where there are none.
+    `rows`: rows of the input.
+    `ready`: rows of `rows_path`.
+    `failed`: rows - ready.
+    `fetched`: images that came now.
+    `unchanged`: images of which their host said that they are as they were.
     """
 
     output: str
