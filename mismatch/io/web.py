@@ -235,7 +235,7 @@ class WebClient:
             return answer
         except ImageError:
             raise
-        # a reset, a timeout, a certificate, a line of the host's that is none, a path with blanks
+        # a reset, a timeout, a certificate, a line of the host's that is none
         except (OSError, http.client.HTTPException, ValueError):
             late = time.monotonic() >= connection.until
             raise NoAnswerError(
@@ -304,8 +304,9 @@ class WebClient:
 
 
 def _encoded(part: str) -> str:
-    """Return a path or a query with other letters than ASCII's as %-escapes."""
-    return part if part.isascii() else quote(part, safe=WRITTEN_IN_URLS)
+    """Return a path or a query with blanks, and other letters than ASCII's, as %-escapes."""
+    is_written = part.isascii() and part.isprintable() and " " not in part
+    return part if is_written else quote(part, safe=WRITTEN_IN_URLS)
 
 
 def _location(response: http.client.HTTPResponse) -> str:

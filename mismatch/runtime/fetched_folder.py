@@ -15,6 +15,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ __all__ = ["FetchedFolder", "FetchedImage", "default_folder", "url_key"]
 MARK = "mismatch-images.json"
 MARK_TEXT = json.dumps({"format": "images of mismatch by URL", "format_version": 1}) + "\n"
 INDEX = "urls.sqlite3"
+PARTS = ".parts"  # folder of images that are being written
+STALE = 3_600  # seconds; no image takes so long to write
 MAX_FIELD = 1_024  # characters of an ETag or a date
 BUSY = 60.0  # seconds that another process may take to enter a URL
 NAME = re.compile(r"images/[0-9a-f]{2}/[0-9a-f]{32}\.[a-z0-9]{1,5}")
@@ -76,7 +79,9 @@ class FetchedFolder:
         refuse_model_folder(self.path, option)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / PARTS).mkdir(exist_ok=True)
             self._claim(option)
+            self._sweep()
             self._index = _opened(self.path / INDEX)
         except OSError as error:
             raise CheckpointError(
@@ -155,6 +160,13 @@ class FetchedFolder:
             )
         self._write(MARK, MARK_TEXT.encode())
 
+    def _sweep(self) -> None:
+        """Remove what writers that were killed have begun; others may be at work at this moment."""
+        for entry in os.scandir(self.path / PARTS):
+            with suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE:
+                    os.unlink(entry.path)
+
     def _asked(self, statement: str, *values: object) -> list[Any]:
         """Return the rows of a statement; MachineError where the index fails."""
         try:
@@ -174,11 +186,11 @@ class FetchedFolder:
         seen by its digest, and fetched again.
         """
         path = os.path.join(self.path, name)
-        folder, plain = os.path.split(path)
+        folder = os.path.dirname(path)
         if folder not in self._made:
             os.makedirs(folder, exist_ok=True)
             self._made.add(folder)
-        part = os.path.join(folder, f".{plain}.{uuid.uuid4().hex[:8]}.part")
+        part = os.path.join(self.path, PARTS, uuid.uuid4().hex)
         try:
             with open(part, "xb", buffering=0) as file:
                 view = memoryview(data)

@@ -88,6 +88,12 @@ def test_a_redirect_is_followed(host: WebHost) -> None:
         assert asking.get(host.url("to/to/red.png")).data.startswith(coloured("red"))
 
 
+def test_blanks_and_letters_of_a_path_are_escaped(host: WebHost) -> None:
+    with client() as asking:
+        assert asking.get(host.url("a b/bleu é.png?c= d")).status == 200
+    assert host.requests["/a%20b/bleu%20%C3%A9.png?c=%20d"] == 1
+
+
 def test_a_client_that_is_closed_cuts_its_requests(host: WebHost) -> None:
     with client() as asking:
         asking.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mismatch.errors import CheckpointError, MachineError
-from mismatch.runtime.fetched_folder import INDEX, FetchedFolder, default_folder, url_key
+from mismatch.runtime.fetched_folder import INDEX, PARTS, FetchedFolder, default_folder, url_key
 from tests.support.web_host import coloured
 
 KEY = url_key("https://shop.example/red.png?key=secret")
@@ -86,8 +86,18 @@ def test_a_full_disk_is_the_machines(
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(MachineError, match="No space left on device; make room"):
         folder.add(KEY, coloured("red"))
-    assert list(folder.path.rglob("*.part")) == []
+    assert list((folder.path / PARTS).iterdir()) == []
     assert folder.find(KEY) is None
+
+
+def test_what_killed_writers_have_begun_goes(folder: FetchedFolder) -> None:
+    old = folder.path / PARTS / "old"
+    new = folder.path / PARTS / "new"
+    for path in (old, new):
+        path.write_bytes(b"half an ima")
+    os.utime(old, (1, 1))
+    FetchedFolder(folder.path, "`fetch_cache`").close()
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_a_closed_index_is_an_error_in_words(folder: FetchedFolder) -> None:
