@@ -233,7 +233,8 @@ class ImageFetcher:
             self._fail(task, _given_up(task.url) if closed else why)
         else:
             with self._lock:
-                self._asked.add(task.key)
+                if self._revalidate:
+                    self._asked.add(task.key)
                 self._running.pop(task.key, None)
             _resolve(task.future, image)
 

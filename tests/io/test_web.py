@@ -4,10 +4,13 @@ stands in serving/test_fetching.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +84,39 @@ def test_private_networks_are_refused_unless_allowed(url: str) -> None:
     shut = WebClient(None, (), seconds=1, max_bytes=9, remedies=Remedies("get it", smaller=""))
     with pytest.raises(ImageError, match="lies in a network from which nothing is fetched"):
         shut.get(url)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make keys")
+def test_a_certificate_is_checked_by_the_hosts_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection goes to an address, and the certificate is the name's all the same."""
+    for name, is_trusted in (("localhost", True), ("other.test", False)):
+        pem = tmp_path / f"{name}.pem"
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"),
+                *("-keyout", tmp_path / "key.pem", "-out", pem),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        certificate = pem.read_text()
+        pem.write_text(certificate + (tmp_path / "key.pem").read_text())
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "trusted.pem"))
+        with web_host(pem) as secure:
+            (tmp_path / "trusted.pem").write_text("")
+            with client() as asking, pytest.raises(NoAnswerError):
+                asking.get(secure.url("red.png"))  # nobody vouches for it
+            (tmp_path / "trusted.pem").write_text(certificate)
+            with client() as asking:
+                if is_trusted:
+                    for _ in range(2):
+                        assert asking.get(secure.url("red.png")).status == 200
+                else:
+                    with pytest.raises(NoAnswerError):
+                        asking.get(secure.url("red.png"))
 
 
 def test_a_redirect_is_followed(host: WebHost) -> None:

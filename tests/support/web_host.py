@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -38,6 +40,7 @@ class WebHost:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.scheme = "http"
         self.requests: Counter[str] = Counter()
         self.conditional: Counter[str] = Counter()  # requests that name an ETag
         self.connections = 0
@@ -48,7 +51,7 @@ class WebHost:
 
     def url(self, path: str) -> str:
         """Return the URL of a path."""
-        return f"http://localhost:{self.port}/{path.lstrip('/')}"
+        return f"{self.scheme}://localhost:{self.port}/{path.lstrip('/')}"
 
     def begin(self, path: str, *, conditional: bool) -> int:
         """Count a request; return how many came for this path."""
@@ -172,14 +175,21 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def web_host() -> Iterator[WebHost]:
-    """Yield a host that answers until the block ends."""
+def web_host(certificate: Path | None = None) -> Iterator[WebHost]:
+    """Yield a host that answers until the block ends; with a `certificate`, a PEM file with its
+    key, by https.
+    """
 
     class Handler(_Handler):
         """That of this host."""
 
     with _Server(("127.0.0.1", 0), Handler) as server:
         host = WebHost(server.server_address[1])
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            host.scheme = "https"
         Handler.host = host
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
