@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mismatch.jobs.explain import Explanation, explain
     from mismatch.jobs.explain_rows import ExplainRowsResult, RowExplanation, explain_rows
     from mismatch.jobs.export_onnx import ExportResult, TritonRepository, export_onnx
+    from mismatch.jobs.fetch import FetchResult, fetch
     from mismatch.jobs.label_audit import LabelAudit
     from mismatch.jobs.make_negatives import NegativesResult, make_negatives
     from mismatch.jobs.predict_file import PredictFileResult, predict_file
@@ -73,6 +74,7 @@ __all__ = [
     "ExplainRowsResult",
     "Explanation",
     "ExportResult",
+    "FetchResult",
     "HeadSpec",
     "ImageError",
     "ImageNotFoundError",
@@ -113,6 +115,7 @@ __all__ = [
     "explain",
     "explain_rows",
     "export_onnx",
+    "fetch",
     "hookimpl",
     "list_models",
     "load",
@@ -150,6 +153,7 @@ _HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_fil
 _HOMES |= dict.fromkeys(
     ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
 )
+_HOMES |= dict.fromkeys(("FetchResult", "fetch"), "jobs.fetch")
 _HOMES |= dict.fromkeys(("Explanation", "explain"), "jobs.explain")
 _HOMES |= dict.fromkeys(("QuickstartResult", "quickstart"), "jobs.quickstart")
 _HOMES |= dict.fromkeys(("DoctorResult", "doctor"), "jobs.doctor")

@@ -12,11 +12,12 @@ from mismatch.cli.value_types import SEED, THREADS, WORKERS, FiniteRange, Parsed
 from mismatch.cli.verb import choice, described, flag, option
 from mismatch.data.columns import MultiImage
 from mismatch.io.remote import is_url, located
+from mismatch.io.web_images import is_web_url
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = [
     "FETCHING_ROW_OPTIONS",
-    "ISOLATE",
+    "IMAGE_OPTIONS",
     "LEXICON",
     "LOCATION",
     "LONG_TEXT",
@@ -72,6 +73,11 @@ def _folder_or_url(word: str) -> str:
     return str(located(word)) if is_url(word) else word
 
 
+def _image(word: str) -> Path | str:
+    """Return a path; a URL stays a text, as a path would lose a slash of it."""
+    return word if is_web_url(word) else Path(word)
+
+
 MODEL_OPTIONS = described(
     f"""
     --model: Folder of a trained model or an ONNX bundle, or FAMILY:MODEL for zero-shot.
@@ -107,6 +113,11 @@ def _row_options(parse_base: Callable[[str], str], base_help: str) -> tuple[clic
             through links.
         --isolate-decoding: Decode images in processes of their own, with bounds of time and memory:
             for images from people you don't trust.
+        --fetch-images: Fetch images that are URLs, http or https; each is fetched once.
+        --fetch-cache: Folder that keeps fetched images.
+            [default: ~/.cache/mismatch/images]
+        --fetch-network: Private network in which hosts of images may lie, as 10.0.0.0/8;
+            repeatable.
         """,
         option(
             "--image-base-path", Parsed("text", parse_base), "", metavar="D", show_default=False
@@ -119,6 +130,9 @@ def _row_options(parse_base: Callable[[str], str], base_help: str) -> tuple[clic
         option("--encoding", metavar="NAME"),
         flag("--allow-outside-images"),
         flag("--isolate-decoding"),
+        flag("--fetch-images"),
+        option("--fetch-cache", click.Path(path_type=Path, file_okay=False), metavar="DIR"),
+        option("--fetch-network fetch_networks", multiple=True, metavar="NETWORK"),
     )
 
 
@@ -127,7 +141,8 @@ FETCHING_ROW_OPTIONS = _row_options(
     _folder_or_url,
     "Folder, or URL as in s3://BUCKET/NAME, that image paths of rows are relative to.",
 )
-ISOLATE = ROW_OPTIONS[-1]
+# of rows too, where a verb has options of its own for all else about them
+IMAGE_OPTIONS = ROW_OPTIONS[-4:]
 PICTURE_OPTIONS = (
     *described(
         "--near-duplicates: Look at the images for near-duplicates.  [default: yes]",
@@ -169,7 +184,7 @@ PLAIN = {
     --text: One text; goes with --image.
     --slice-value: One pair's value in the column by which the model has thresholds.
     """,
-    option("--image", PATH),
+    option("--image", Parsed("path", _image)),
     option("--text"),
     option("--slice-value", metavar="VALUE"),
 )

@@ -9,7 +9,7 @@ import click
 
 from mismatch.cli.flags import with_flags
 from mismatch.cli.logs import lines_on_stdout
-from mismatch.cli.options import ISOLATE
+from mismatch.cli.options import IMAGE_OPTIONS
 from mismatch.cli.verb import option, verb
 from mismatch.training.config import TrainConfig, default_text, help_text, kinds
 from mismatch.training.option_groups import GROUPS, metavar
@@ -38,12 +38,15 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) 
         ctx.default_map = read_settings(path, kinds())
 
 
+NAMES = [param.name for param in IMAGE_OPTIONS if param.name]
+
+
 @verb(
     "Fine-tune a backbone on labelled rows.",
     option("--config", metavar="F", is_eager=True, expose_value=False, callback=_read_config),
     *(_option(field, kinds()[field.name]) for field in fields(TrainConfig)),
-    ISOLATE,
-    sections={**GROUPS, "Machine": (*GROUPS["Machine"], "isolate_decoding")},
+    *IMAGE_OPTIONS,
+    sections={**GROUPS, "Machine": (*GROUPS["Machine"], *NAMES)},
 )
 def command(**options: Any) -> None:
     """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).

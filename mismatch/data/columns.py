@@ -16,6 +16,7 @@ from mismatch.data.confined import ConfinedFolder
 from mismatch.data.encoding import check_encoding
 from mismatch.errors import InputError, LabelError
 from mismatch.io.remote import Remote, is_url, located
+from mismatch.io.web_images import WebImage, is_fetching, is_web_url, shown_url
 
 __all__ = [
     "ALIASES",
@@ -154,6 +155,8 @@ class Columns:
         paths = self.images(image_path)
         if not paths:
             return "the image_path is empty"
+        if is_fetching():  # what is wrong with a URL is said when it is fetched
+            paths = [path for path in paths if not is_web_url(path)]
         if isinstance(self._home, Remote):
             problems = (_unlocated(self._home, path) for path in paths)
             return next((problem for problem in problems if problem), None)
@@ -187,10 +190,13 @@ def parse_label(value: str, columns: Columns | None = None) -> int:
     return label
 
 
-def resolve_image(image_base_path: str | Path, image_path: str) -> Path:
+def resolve_image(image_base_path: str | Path, image_path: str) -> Path | WebImage:
     """Return where a row's image lies; an empty base is the working directory, an absolute path is
-    taken as it is.
+    taken as it is. A URL of http or https is an image of the web, which is read only while somebody
+    fetches.
     """
+    if is_web_url(image_path):
+        return WebImage.of(image_path)
     return Path(image_base_path) / image_path
 
 
@@ -201,7 +207,9 @@ def file_finder(image_base_path: str) -> Callable[[str], str]:
     real = cache(os.path.realpath)
 
     def file(spelling: str) -> str:
-        folder, name = os.path.split(resolve_image(image_base_path, spelling))
+        if is_web_url(spelling):
+            return spelling
+        folder, name = os.path.split(Path(image_base_path) / spelling)
         path = os.path.join(real(folder), name)
         return real(path) if name == ".." or os.path.islink(path) else path
 
@@ -209,10 +217,17 @@ def file_finder(image_base_path: str) -> Callable[[str], str]:
 
 
 def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False) -> Path | Remote:
-    """Return what `resolve_image` does, below a base that may be a URL: the one case in which
-    something is fetched for a row. InputError for any other URL, and for a path that leaves such a
+    """Return what `resolve_image` does, below a base that may be a URL of a store. InputError for a
+    URL of the web unless somebody fetches, for any other URL, and for a path that leaves such a
     base; with `outside` it may lie anywhere in the base's kind of store.
     """
+    if is_web_url(image_path):
+        if is_fetching():
+            return WebImage.of(image_path)
+        raise InputError(
+            f"image {shown_url(image_path)!r} is an address, and images are fetched only where"
+            " `fetch_images` says so; turn that on, or run mismatch fetch first"
+        )
     if isinstance(base, Remote):
         return base.below(image_path, outside=outside)
     if is_url(image_path):

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +27,7 @@ from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.io.atomic import together, write_json
 from mismatch.io.outputs import OutputKind, check_outputs, json_report, page
+from mismatch.jobs.fetching import NO_FETCHING
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory
 from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
@@ -190,11 +191,13 @@ def _check(rows: Sequence[RowsLike], max_problems: int) -> None:
 
 
 def _opened(stack: ExitStack, rows: Sequence[RowsLike], settings: RowSettings) -> list[RowSource]:
-    """Return all rows as files. One pool decodes the images of all of them, if any."""
+    """Return all rows as files. One pool decodes the images of all of them, if any, and one fetcher
+    fetches them.
+    """
     sources = []
     for source in rows:
         sources.append(stack.enter_context(open_rows(source, settings, absolute_images=True)))
-        settings = replace(settings, isolate_decoding=False)
+        settings = replace(settings, isolate_decoding=False, **asdict(NO_FETCHING))
     return sources
 
 

@@ -87,7 +87,9 @@ def benchmark(
     check_whole_number("max_rows", max_rows, 1)
     target = None if json_file is None else Path(json_file)
     with ExitStack() as stack:
-        source = None if rows is None else stack.enter_context(open_rows(rows, settings))
+        source = (
+            None if rows is None else stack.enter_context(open_rows(rows, settings, ahead=False))
+        )
         if target is not None:
             _check_target(target, source)
             stack.enter_context(lock_file(target))

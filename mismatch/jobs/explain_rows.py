@@ -15,6 +15,7 @@ from mismatch.data.readers.memory import RowsLike, value_text
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
 from mismatch.jobs.explain import Explanation, explain
+from mismatch.jobs.fetching import fetched_images
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.jobs.locking import lock_file, lock_folder
 from mismatch.jobs.options import (
@@ -150,15 +151,17 @@ def explain_pair(
     settings = ModelRowSettings.of(options)
     words = _open_lexicon(lexicon, no_lexicon=no_lexicon)
     target = None if output is None else Path(output)
-    path = Path(settings.image_base_path) / image
+    source = resolve_image(settings.image_base_path, str(image))
+    files = [*([source] if isinstance(source, Path) else []), *_files(lexicon)]
     with ExitStack() as stack:
-        _lock_output(stack, target, [path, *_files(lexicon)])
+        _lock_output(stack, target, files)
         stack.enter_context(isolated_decoding(settings.isolate_decoding))
+        stack.enter_context(fetched_images(settings.fetching))
         predictor = open_predictor(model, settings, threshold=threshold, long_text=long_text)
         check_slice_value(predictor, slice_value)
         explanation = explain(
             predictor,
-            path,
+            source,
             text,
             heat_map=not no_heat_map,
             lexicon=words,

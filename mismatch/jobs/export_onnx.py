@@ -231,7 +231,7 @@ def _exported(
         source = None
         rows: list[Row] = []
         if checks.verify_rows is not None:
-            source = stack.enter_context(open_rows(checks.verify_rows, settings))
+            source = stack.enter_context(open_rows(checks.verify_rows, settings, ahead=False))
             # a wrong file is refused before a model is loaded
             rows = labelled_rows(source, checks.max_verify_rows)
         engine = _engine(model, checks.threads)

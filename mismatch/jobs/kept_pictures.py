@@ -38,7 +38,7 @@ def kept_picture(image_path: str, base: str, folder: Path | None) -> KeptPicture
     from mismatch.reports.thumbnails import thumbnail
 
     path = resolve_image(base, image_path)
-    if folder is None or path.parent != folder:
+    if folder is None or not isinstance(path, Path) or path.parent != folder:
         return None
     try:
         return KeptPicture(path.name, thumbnail(path))

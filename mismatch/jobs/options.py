@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +16,7 @@ from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MismatchError
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
+from mismatch.jobs.fetching import FetchOptions, fetch_rows_ahead, fetched_images
 from mismatch.jobs.value_checks import check_kinds
 from mismatch.runtime.arguments import review_band as checked_band
 from mismatch.runtime.predictor import Predictor, load
@@ -52,6 +53,9 @@ class RowOptions(TypedDict, total=False):
     encoding: str | None  # of CSV, TSV and JSON lines; None: UTF-8
     allow_outside_images: bool  # whether image paths may leave image_base_path; False
     isolate_decoding: bool  # decode in processes with bounds of time and memory; False
+    fetch_images: bool  # fetch images that are URLs, http or https; False
+    fetch_cache: str | Path | None  # folder that keeps them; None: one of this user's
+    fetch_networks: Sequence[str]  # private networks in which their hosts may lie; ()
 
 
 class ModelOptions(TypedDict, total=False):
@@ -94,10 +98,19 @@ class RowSettings(_Settings):
     encoding: str | None = None
     allow_outside_images: bool = False
     isolate_decoding: bool = False
+    fetch_images: bool = False
+    fetch_cache: str | Path | None = None
+    fetch_networks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         kinds = {field.name: str(field.type) for field in fields(RowSettings)}
         check_kinds(kinds, {name: getattr(self, name) for name in kinds})
+        _ = self.fetching  # refuses what does not go together
+
+    @property
+    def fetching(self) -> FetchOptions:
+        """Return whether images are fetched, and how."""
+        return FetchOptions(self.fetch_images, self.fetch_cache, self.fetch_networks)
 
 
 @dataclass(frozen=True)
@@ -127,12 +140,17 @@ class RowSource:
 
 @contextmanager
 def open_rows(
-    rows: RowsLike, settings: RowSettings, *, absolute_images: bool = False
+    rows: RowsLike,
+    settings: RowSettings,
+    *,
+    absolute_images: bool = False,
+    ahead: bool = True,
 ) -> Iterator[RowSource]:
     """Yield rows as a file, read as `settings` say, until the block ends.
 
     A table or an iterable is written to a temporary file first; `absolute_images`: images that are
-    in memory have absolute paths there, as several sources with one base need.
+    in memory have absolute paths there, as several sources with one base need. `ahead`: begin to
+    fetch the images of all rows, where they are fetched.
     """
     if isinstance(rows, (str, os.PathLike)):
         check_kinds({"rows": "str | Path"}, {"rows": rows})
@@ -149,7 +167,9 @@ def open_rows(
     spooled = rows_file(rows, columns, base, absolute_images=absolute_images)
     with spooled as file, isolated_decoding(settings.isolate_decoding):
         folder = base if file.image_folder is None else str(file.image_folder)
-        with _rows_named(rows, file.path):
+        with _rows_named(rows, file.path), fetched_images(settings.fetching):
+            if ahead:
+                fetch_rows_ahead(file.path, columns)
             yield RowSource(_name(rows), file.path, folder, columns)
 
 

@@ -163,6 +163,7 @@ def predict_file(
         keep_columns=keep_columns,
         resume=resume,
         isolate_decoding=reading.isolate_decoding,
+        fetching=reading.fetching,
     )
     with open_prediction_rows(rows, images, titles, reading, whole_header=keep_columns) as source:
         if engine == "local":

@@ -21,6 +21,7 @@ from mismatch.errors import CheckpointError, InputError
 from mismatch.io.atomic import atomic_binary, explained
 from mismatch.io.outputs import refuse_model_folder
 from mismatch.io.remote import Remote, located
+from mismatch.jobs.fetching import fetched_images
 from mismatch.jobs.locking import lock_folder
 from mismatch.jobs.long_texts import long_texts_note
 from mismatch.jobs.output.part_log import Block, PartLog, foreign
@@ -97,6 +98,8 @@ class BlockScorer:
         self._job = job
         decoder = DecodingPool() if settings.isolate_decoding else None
         self._predictor = settings.open(job.model, decoder)
+        self._fetching = ExitStack()  # for as long as the actor lives
+        self._fetching.enter_context(fetched_images(settings.fetching))
         self._unread = UnreadTexts(self._predictor.pipeline.tokenizer)
 
     def run_settings(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Unpack
 from mismatch.data.columns import locate_image
 from mismatch.errors import CheckpointError
 from mismatch.io.remote import located
+from mismatch.jobs.fetching import fetched_images
 from mismatch.jobs.long_texts import long_texts_note
 from mismatch.jobs.options import (
     ModelRowOptions,
@@ -61,9 +62,9 @@ def predict_pair(
     `slice_value` is the pair's in the column by which the model has thresholds.
     """
     settings = ModelRowSettings.of(options)
-    source = locate_image(located(settings.image_base_path), str(image))
     counts = TextCounts()
-    with isolated_decoding(settings.isolate_decoding):
+    with isolated_decoding(settings.isolate_decoding), fetched_images(settings.fetching):
+        source = locate_image(located(settings.image_base_path), str(image))
         predictor = open_predictor(
             model, settings, threshold=threshold, review_band=review_band, long_text=long_text
         )

@@ -27,7 +27,16 @@ from mismatch.jobs.options import (
 
 __all__ = ["PredictionRows", "Shard", "all_rows_failed", "open_prediction_rows"]
 
-OF_TABLES = ("image_column", "text_column", "label_column", "label_map", "multi_image")
+OF_TABLES = (
+    "image_column",
+    "text_column",
+    "label_column",
+    "label_map",
+    "multi_image",
+    "fetch_images",
+    "fetch_cache",
+    "fetch_networks",
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ def open_prediction_rows(
     if titles is not None and images is None:
         raise InputError("`titles` goes with `images`, the folder that its names are relative to")
     if images is None:
-        with open_rows(rows, settings) as source:
+        with open_rows(rows, settings, ahead=False) as source:
             yield _of_table(source, whole_header=whole_header)
         return
     _check_folder_options(settings)

@@ -13,6 +13,7 @@ import numpy as np
 
 from mismatch.data.rows import Row
 from mismatch.io.remote import is_url
+from mismatch.jobs.fetching import NO_FETCHING, FetchOptions
 from mismatch.jobs.options import ModelSettings, open_predictor
 from mismatch.jobs.output.run_record import option_key
 from mismatch.jobs.prediction_rows import PredictionRows, Shard
@@ -42,6 +43,7 @@ class PredictSettings:
     keep_columns: bool
     resume: bool
     isolate_decoding: bool
+    fetching: FetchOptions = NO_FETCHING
 
     def open(self, model: str | Path | Predictor, decoder: Decoder | None = None) -> Predictor:
         """Return the model, ready to predict."""
@@ -122,6 +124,7 @@ def _image_settings(source: PredictionRows, settings: PredictSettings) -> dict[s
     is_set = {
         "allow_outside_images": bool(source.base) and not source.columns.inside,
         "isolate_decoding": settings.isolate_decoding,
+        "fetch_images": settings.fetching.fetch_images,
     }
     return {option_key(name): True for name, value in is_set.items() if value}
 

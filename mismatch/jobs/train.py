@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, TypedDict, Unpack
 from mismatch.data.columns import MultiImage
 from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.jobs.fetching import FetchOptions, fetch_rows_ahead, fetched_images
 from mismatch.jobs.options import check_options, isolated_decoding
 from mismatch.reports.model_card import write_checkpoint_card
 from mismatch.specs import LongText
@@ -93,6 +94,9 @@ def train(
     *,
     callbacks: Iterable[Callback] = (),
     isolate_decoding: bool = False,
+    fetch_images: bool = False,
+    fetch_cache: str | Path | None = None,
+    fetch_networks: Sequence[str] = (),
     **options: Unpack[TrainOptions],
 ) -> TrainResult:
     """Fine-tune a backbone on rows of images, texts and labels (1 = the text describes the image).
@@ -100,7 +104,9 @@ def train(
     `options` are the fields of TrainConfig. `config`: a TrainConfig, or a YAML or TOML file such as
     a run's own run.yaml; options given here win over it. `train_csv` and `val_csv` take any rows:
     a path, a table of pandas, polars or pyarrow, a datasets.Dataset, an iterable of mappings.
-    `isolate_decoding`: decode images in processes with bounds of time and memory.
+    `isolate_decoding`: decode images in processes with bounds of time and memory. `fetch_images`:
+    fetch images that are URLs, into the folder `fetch_cache`, also from `fetch_networks`, which are
+    private ones.
 
     It writes best_model, final_model, checkpoint_epoch_N, training_stats.json, training_curves.png
     and run.yaml to `output_dir`; each model has a card, README.md. It logs to `mismatch.training`,
@@ -112,6 +118,7 @@ def train(
     tables = _tables(options)
     names = {name: type(rows).__name__ for name, rows in tables.items()}
     chosen = _config(config, {**options, **names})
+    fetching = FetchOptions(fetch_images, fetch_cache, fetch_networks)
     with ExitStack() as stack:
         stack.enter_context(left_as_found())
         for name, rows in tables.items():
@@ -119,6 +126,10 @@ def train(
             as_file: Any = {name: str(file.path)}
             chosen = replace(chosen, **as_file)
         stack.enter_context(isolated_decoding(isolate_decoding))
+        stack.enter_context(fetched_images(fetching))
+        fetch_rows_ahead(chosen.train_csv, chosen.columns)
+        if chosen.val_csv is not None:
+            fetch_rows_ahead(chosen.val_csv, chosen.columns)
         try:
             from mismatch.training import trainer
         except ModuleNotFoundError as error:

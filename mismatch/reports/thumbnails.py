@@ -11,6 +11,7 @@ from PIL import Image
 
 from mismatch.data.columns import resolve_image
 from mismatch.errors import ImageError
+from mismatch.io.remote import Remote
 
 __all__ = ["Thumbnail", "data_url", "thumbnail", "thumbnail_of"]
 
@@ -37,9 +38,9 @@ def thumbnail_of(image_path: str, base: str, kept: str | None = None) -> Thumbna
         return Thumbnail("", str(error))
 
 
-def thumbnail(path: Path) -> str:
-    """Return an image file as a data URL, at most `SIDE` pixels a side. ImageError for one that
-    can't be read.
+def thumbnail(path: Path | Remote) -> str:
+    """Return an image file, or an image of the web, as a data URL, at most `SIDE` pixels a side.
+    ImageError for one that can't be read.
     """
     from mismatch.runtime.preprocess import open_image
 

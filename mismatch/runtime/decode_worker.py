@@ -26,6 +26,7 @@ from PIL import Image
 
 from mismatch.errors import ImageError, ImageRefusedError, MachineError
 from mismatch.io.parents import end_with_parent
+from mismatch.runtime.foreign_formats import heif_opener
 from mismatch.runtime.preprocess import ImageLimits, Preprocessor, open_part
 from mismatch.specs import ImageSpec
 
@@ -49,6 +50,7 @@ def main() -> NoReturn:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
     Image.init()  # what a worker would have to import, and could not read any more
+    heif_opener()
     line = socket.socket(fileno=int(sys.argv[1]))
     children: set[int] = set()
     with suppress(OSError):
@@ -168,8 +170,11 @@ def _is_memory_short() -> bool:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return True
+    room = limit - _own_size() - SPARE
+    if room <= 0:  # it has all that it may have
+        return False
     try:
-        mmap.mmap(-1, max(SPARE, limit - _own_size() - SPARE)).close()
+        mmap.mmap(-1, room).close()
     except (OSError, ValueError, MemoryError):
         return True
     return False

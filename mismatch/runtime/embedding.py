@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import ImageError, InputError
+from mismatch.io.remote import Remote
 from mismatch.runtime.cache import EmbeddingCache, HashedFile, hash_file, text_key
 from mismatch.runtime.pipeline import NO_NUMBER, Pipeline
 
@@ -32,7 +33,7 @@ Progress = Callable[[int], object]  # called with the number of items just done
 
 def embed_images(
     pipeline: Pipeline,
-    paths: Sequence[Path],
+    paths: Sequence[Path | Remote],
     *,
     cache: EmbeddingCache | None = None,
     progress: Progress | None = None,
@@ -163,7 +164,9 @@ def _repeat(
             result[i] = result[first[key]]
 
 
-def _hash_files(paths: Sequence[Path], workers: int) -> tuple[list[HashedFile | None], Problems]:
+def _hash_files(
+    paths: Sequence[Path | Remote], workers: int
+) -> tuple[list[HashedFile | None], Problems]:
     files: list[HashedFile | None] = []
     problems: Problems = {}
     with ThreadPoolExecutor(workers, thread_name_prefix="mismatch-hash") as pool:

@@ -6,8 +6,7 @@ import errno
 import io
 import os
 import stat
-import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -30,7 +29,9 @@ from mismatch.io.retries import (
     retried,
     shortage,
 )
+from mismatch.io.web_images import WebImage, is_web_url, shown_url
 from mismatch.runtime.foreign_formats import foreign_format
+from mismatch.runtime.identification import identify
 from mismatch.runtime.image_bounds import check_decoder, check_structure
 from mismatch.runtime.lazy_pictures import reading
 from mismatch.runtime.orientation import TURNS, orientation, turned_copy, upright
@@ -66,13 +67,6 @@ RGB8 = tuple[int, int, int]  # 0..255
 # an image's size → how many times smaller a JPEG is decoded: 1, 2, 4 or 8
 Reduction = Callable[[tuple[int, int]], int]
 
-_REFUSED_FORMATS = {  # besides what else Pillow reads
-    "EPS",  # Pillow runs Ghostscript to read it
-    "FITS",  # may unpack to any size
-    "FPX",
-    "IPTC",
-    "MIC",  # these three open a picture within a picture
-}
 # TIFF's tags, and a value
 BITS = 258
 PHOTOMETRIC = 262
@@ -174,8 +168,11 @@ def image_error(error: Exception, source: ImageSource, name: str) -> ImageError 
 
 def source_name(source: ImageSource) -> str:
     """Return what an image is called in messages."""
+    if isinstance(source, WebImage):
+        return f"image '{source.shown}'"
     if isinstance(source, str | os.PathLike | Remote):
-        return f"image '{source}'"
+        is_web = isinstance(source, str) and is_web_url(source)
+        return f"image '{shown_url(str(source)) if is_web else source}'"
     return "the image given as bytes" if isinstance(source, bytes) else "the image given"
 
 
@@ -225,6 +222,8 @@ def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO
     if not isinstance(path, (str, os.PathLike, Remote)):  # an int would be a file descriptor
         raise images.no_image(path)
     name = source_name(path)
+    if isinstance(path, str) and is_web_url(path):
+        path = WebImage.of(path)
     if isinstance(path, str) and is_url(path):
         raise ImageError(
             f"{name} is an address; mismatch fetches nothing: download it first and give its path"
@@ -269,7 +268,7 @@ def _load(
     file: IO[bytes], name: str, reduction: Reduction | None, limits: ImageLimits
 ) -> tuple[Image.Image, tuple[float, float]]:
     check_structure(file, name)
-    image = _identify(file, limits.formats)
+    image = identify(file, limits.formats)
     if image is None and not file.seek(0, os.SEEK_END):
         raise ImageRefusedError(f"{name} is empty (0 bytes); replace the file or drop the row")
     if image is None and limits.formats:
@@ -289,44 +288,8 @@ def _load(
     if times > 1:
         image.draft(image.mode, (width // times, height // times))
     image.load()
+    _checked(image, name, limits.max_pixels)  # of HEIC the size may have been another
     return image, (image.size if times == 1 else (width / times, height / times))
-
-
-def _identify(file: IO[bytes], formats: Collection[str]) -> Image.Image | None:
-    """Open as Image.open, without its size warning, which only a process-wide filter could keep
-    from leaking out of a thread. It goes without the file's name too, by which Pillow would map a
-    bitmap into memory. One that somebody cuts short meanwhile ends the process by SIGBUS.
-    """
-    prefix = file.read(16)
-    if formats:
-        Image.init()
-    for name in formats or _formats():
-        if name not in Image.OPEN:  # Pillow was built without it
-            continue
-        factory, accepts = Image.OPEN[name]
-        try:
-            verdict = accepts is None or accepts(prefix)
-            # a str says which library Pillow was built without
-            if verdict and not isinstance(verdict, str):
-                file.seek(0)
-                return factory(file, "")
-        # what Image.open takes for "another format"
-        except (SyntaxError, IndexError, TypeError, struct.error):
-            continue
-    return None
-
-
-def _formats() -> Iterator[str]:
-    """Yield names of Pillow's formats, the common ones first; the rest is imported only when none
-    of those fits.
-    """
-    Image.preinit()
-    common = [name for name in list(Image.OPEN) if name not in _REFUSED_FORMATS]
-    yield from common
-    Image.init()
-    yield from (
-        name for name in list(Image.OPEN) if name not in _REFUSED_FORMATS and name not in common
-    )
 
 
 def _checked(image: Image.Image, name: str, max_pixels: int | None = None) -> Image.Image:

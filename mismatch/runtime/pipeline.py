@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import ImageError, InputError
+from mismatch.io.web_images import WebImage, fetch_ahead
 from mismatch.runtime.bisection import prepare_alone, run_bisected, sample_image
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.engines import Engine
@@ -167,6 +168,7 @@ class Pipeline:
                 if row.problem is None and row.text not in memo.texts.values
             )
         )
+        fetch_ahead([image.store for image in new_images.values() if isinstance(image, WebImage)])
         hashed = self._recall_images(new_images, memo, pool)
         unseen = {key: image for key, image in new_images.items() if key not in memo.images.values}
         decoded = self._decode_ahead(list(unseen.values()), pool)

@@ -221,11 +221,9 @@ def test_only_a_url_as_base_makes_an_image_of_a_row_remote() -> None:
     assert locate_image(base, "a.jpg") == Remote("s3://shop", "images/a.jpg")
     assert locate_image(base, "s3://other/a.jpg", outside=True) == Remote("s3://other", "a.jpg")
     for outside in (False, True):
-        for address in (
-            "s3://shop/images/a.jpg",
-            "https://shop.example/a.jpg",
-            "file:///etc/passwd",
-        ):
+        with pytest.raises(InputError, match="`fetch_images` says so"):
+            locate_image(Path("data"), "https://shop.example/a.jpg", outside=outside)
+        for address in ("s3://shop/images/a.jpg", "file:///etc/passwd"):
             with pytest.raises(
                 InputError,
                 match=(

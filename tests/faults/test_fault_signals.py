@@ -4,6 +4,7 @@ operation on a file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -16,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.processes import command_line, finished, started
+from tests.support.rows import read_rows, write_rows
+from tests.support.web_host import LOOPBACK, web_host
 
 SAME = "with --resume the same bytes as an undisturbed run; no temporary file stays"
 WEIGHTS = (
@@ -413,6 +418,31 @@ def test_evaluate_killed(cases: Any, shop: Path) -> None:
         "report.html",
         "report.json",
     ]
+
+
+@pytest.mark.fault(
+    "SIGKILL while images are on their way, three times",
+    "fetch",
+    "the next run fetches what is missing; images are whole, and named by their digests",
+)
+def test_fetch_killed(tmp_path: Path) -> None:
+    with web_host() as host:
+        images = [(host.url(f"slow/0.05/{number}.png"), "a") for number in range(150)]
+        rows = write_rows(tmp_path / "rows.csv", [("image_path", "text"), *images])
+        networks = [part for network in LOOPBACK for part in ("--fetch-network", network)]
+        command = command_line("fetch", rows, "--output", tmp_path / "out", *networks)
+        for kill in range(1, 4):
+            with started(command) as process:
+                while host.requests.total() < 30 * kill and process.poll() is None:
+                    time.sleep(0.005)
+                process.kill()
+        assert not (tmp_path / "out" / "rows.csv").exists()
+        done = finished(command)
+        assert (done.returncode, len(read_rows(tmp_path / "out" / "rows.csv"))) == (0, 150)
+        assert host.requests.total() <= 150 + 3 * 40  # what was under way at a kill is asked again
+    for path in (tmp_path / "out" / "images").rglob("*.png"):
+        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        assert path.stem == digest
 
 
 @pytest.mark.fault("SIGINT twice in a row, an impatient Ctrl-C", "predict", SAME)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import mismatch
+from mismatch.io.web_images import shown_url
 from tests.support.commands import run
 
 TEXTS = {
@@ -242,10 +243,10 @@ def test_urls_stand_as_they_are(url: str, base: str) -> None:
     report = mismatch.audit("a.csv", image_base_path=base, report="page.html")
     [group] = report.files[0].problem_groups
     assert (group.kind, group.count) == ("address", 2)
-    assert f"'{url}'" in group.problems[0][1]
+    assert f"'{shown_url(url)}'" in group.problems[0][1]
     assert "not found" not in group.problems[0][1]
     assert not any("base path" in warning for warning in report.files[0].warnings)
-    assert html.escape(url, quote=False) in Path("page.html").read_text(encoding="utf-8")
+    assert html.escape(shown_url(url), quote=False) in Path("page.html").read_text(encoding="utf-8")
 
 
 def copied(name: str, of: str) -> str:

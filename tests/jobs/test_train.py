@@ -34,6 +34,9 @@ def test_every_field_of_train_config_is_an_option_with_its_default() -> None:
     assert set(options) - {"debug"} == {field.name for field in dataclasses.fields(TrainConfig)} | {
         "config",
         "isolate_decoding",
+        "fetch_images",
+        "fetch_cache",
+        "fetch_networks",
     }
     for field in dataclasses.fields(TrainConfig):
         option = options[field.name]

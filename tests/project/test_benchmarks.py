@@ -222,6 +222,13 @@ def test_training_on_many_rows(run_cheaply: Run, tmp_path: Path) -> None:
     assert "600 rows, 200 images, 600 texts: " in table
 
 
+def test_fetch() -> None:
+    table = run("bench_fetch.py", "--urls", 40, "--delay", 0.001, "--failing", 0.1, "--side", 32)
+    assert "| images fetched | 36 of 36 |" in table
+    assert "| images fetched twice | 0 |" in table
+    assert "| failures planted, told by their row | 4, 4 |" in table
+
+
 @left_to_a_whole_run
 def test_rows() -> None:
     processes = 2

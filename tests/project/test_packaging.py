@@ -123,6 +123,7 @@ def test_the_metadata(wheel: zipfile.ZipFile) -> None:
         "audit",
         "dev",
         "docs",
+        "heif",
         "parquet",
         "ray",
         "remote",
@@ -249,7 +250,7 @@ def test_the_light_parts_import_only_base_dependencies() -> None:
     imported = third_party(modules(LIGHT_PARTS))
     lazily = {
         name
-        for extra in ("audit", "parquet", "remote")
+        for extra in ("audit", "heif", "parquet", "remote")
         for name in declared(PROJECT["optional-dependencies"][extra])
     }  # with the pip line where they are missing
     assert imported <= declared(PROJECT["dependencies"]) | lazily
@@ -258,9 +259,9 @@ def test_the_light_parts_import_only_base_dependencies() -> None:
 
 def test_every_dependency_is_declared_and_used() -> None:
     base, extras = declared(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
-    train, parquet, remote, audit, report, serve, ray = (
+    train, parquet, remote, audit, report, serve, ray, heif = (
         declared(extras[name])
-        for name in ("train", "parquet", "remote", "audit", "report", "serve", "ray")
+        for name in ("train", "parquet", "remote", "audit", "report", "serve", "ray", "heif")
     )
     # pydantic's other half, of which it asks for exactly one version
     imported = third_party(modules(["mismatch", "plugins"])) - {"pydantic-core"}
@@ -268,7 +269,10 @@ def test_every_dependency_is_declared_and_used() -> None:
     by_name = {"cleanlab"}  # importlib.import_module
     assert (
         imported - base - train
-        == (parquet | remote | audit | serve | (ray - {"mismatch-clip"})) - base - train - by_name
+        == (parquet | remote | audit | serve | heif | (ray - {"mismatch-clip"}))
+        - base
+        - train
+        - by_name
     )
     assert base - imported == set()
     # by open_clip, and it has to fit torch

@@ -412,8 +412,10 @@ def test_folders_pipes_addresses_and_odd_names(tmp_path: Path) -> None:
         open_image(".")
     with pytest.raises(ImageNotFoundError):
         open_image("")
-    with pytest.raises(ImageError, match="download it first"):
+    with pytest.raises(ImageError, match="`fetch_images` says so"):
         open_image("https://example.com/a.jpg")
+    with pytest.raises(ImageError, match="download it first"):
+        open_image("ftp://example.com/a.jpg")
     with pytest.raises(ImageError, match="can't be opened"):
         open_image("a\0b.jpg")
     with pytest.raises(ImageError, match="can't be opened"):

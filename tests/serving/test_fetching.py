@@ -15,9 +15,10 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from mismatch.errors import ImageError
+from mismatch.io.web_connections import PinnedConnection
 from mismatch.serving.budget import Budget
 from mismatch.serving.fetch_turns import HOST_SHARE, SHARE
-from mismatch.serving.fetching import Arrived, FairFetcher, Fetcher, _Pinned, ignored
+from mismatch.serving.fetching import Arrived, FairFetcher, Fetcher, ignored
 
 FINISHED: list[str] = []  # paths that the host has sent slowly to their end
 LOOPBACK = ("127.0.0.0/8",)
@@ -411,7 +412,7 @@ def test_a_host_that_is_connected_to_after_the_time_is_let_go(
     with socket.create_server(("127.0.0.1", 0)) as host:
         port = host.getsockname()[1]
         until = time.monotonic() + 0.05
-        connection = _Pinned("a", port, "127.0.0.1", secure=False, until=until)
+        connection = PinnedConnection("a", port, "127.0.0.1", trust=None, until=until)
         with pytest.raises(TimeoutError):
             connection.connect()
         assert connection.sock.fileno() == -1

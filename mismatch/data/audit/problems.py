@@ -12,6 +12,7 @@ from typing import Any
 from mismatch.data.pairs import Row
 from mismatch.errors import ImageNotFoundError, InputError
 from mismatch.io.remote import is_url
+from mismatch.io.web_images import is_fetching, is_web_url
 
 __all__ = ["ProblemGroup", "ProblemLog", "image_kind", "row_kind"]
 
@@ -25,6 +26,7 @@ KINDS = {  # what one is called, and what several are
     "misspelt": ("image spelt otherwise than its file", "images spelt otherwise than their files"),
     "not-found": ("image not found", "images not found"),
     "address": ("image that is an address", "images that are addresses"),
+    "web": ("image of the web that can't be used", "images of the web that can't be used"),
     "undecodable": ("image that can't be decoded", "images that can't be decoded"),
 }
 
@@ -107,6 +109,8 @@ def row_kind(row: Row) -> str:
 
 def image_kind(path: str, error: InputError) -> str:
     """Return the kind of an image's problem."""
+    if is_web_url(path) and is_fetching():
+        return "web"
     if is_url(path):
         return "address"
     return "not-found" if isinstance(error, ImageNotFoundError) else "undecodable"

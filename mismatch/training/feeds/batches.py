@@ -17,6 +17,7 @@ from torch import Tensor
 from mismatch.data.columns import file_finder
 from mismatch.data.pairs import Row, format_location, resolve_image
 from mismatch.errors import ImageError, InputError
+from mismatch.io.remote import Remote
 
 if TYPE_CHECKING:
     from mismatch.training.config import BatchBy
@@ -68,7 +69,7 @@ class PairSet:
     """
 
     csv_file: str
-    images: Sequence[Path]  # U unique ones
+    images: Sequence[Path | Remote]  # U unique ones
     texts: Sequence[str]  # V unique ones
     lines: Indices  # (U,) of the first row that names each image
     image_of: Indices  # (N,) in 0..U

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mismatch.errors import ImageError
+from mismatch.io.remote import Remote
 from mismatch.runtime.bisection import prepare_alone
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
@@ -278,7 +279,7 @@ class PixelStore:
         # a stored image is resized already: there is nothing left to resize or crop
         self.normalise = Preprocessor(replace(spec, mode="shortest", resize=0))
         self.room = limit  # bytes left
-        self.resized: dict[Path, NDArray[np.uint8]] = {}
+        self.resized: dict[Path | Remote, NDArray[np.uint8]] = {}
 
     def load(self, pairs: PairSet, images: Indices) -> NDArray[np.float32]:
         """Return pixel values (B, 3, S, S) of images by their place in `pairs`; ImageError with

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mismatch.errors import CheckpointError, InputError
 from mismatch.io.reading import read_json
+from mismatch.io.remote import Remote
 from mismatch.training.callbacks import announce
 from mismatch.training.checkpoint import STATS, is_checkpoint
 from mismatch.training.config import TrainConfig
@@ -208,7 +209,9 @@ def _bytes(tensor: Tensor) -> Any:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
-def _below(path: Path, base: str) -> str:
+def _below(path: Path | Remote, base: str) -> str:
+    if isinstance(path, Remote):
+        return str(path)
     if not base:
         return os.fspath(path)
     return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()

@@ -1,4 +1,4 @@
-"""mismatch.serving.public_addresses: no private address behind the name of a public one."""
+"""mismatch.io.public_addresses: no private address behind the name of a public one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from mismatch.serving.public_addresses import is_public, without_mapping
+from mismatch.io.public_addresses import is_public, without_mapping
 
 
 @pytest.mark.parametrize(
