@@ -189,13 +189,13 @@ SUPERSAMPLING = 2  # canvas pixels per photo pixel and side; the photo is the ca
 _LAYOUTS: dict[int, list[list[tuple[float, float, float]]]] = {
     1: [[(0.0, 0.0, 0.70)]],
     2: [
-        [(-0.48, 0.0, 0.44), (0.48, 0.0, 0.44)],
+        [(-0.48, 0.0, 0.45), (0.48, 0.0, 0.45)],
         [(-0.44, -0.36, 0.44), (0.44, 0.36, 0.44)],
         [(0.44, -0.36, 0.44), (-0.44, 0.36, 0.44)],
     ],
     3: [
-        [(-0.48, 0.45, 0.41), (0.48, 0.45, 0.41), (0.0, -0.45, 0.41)],
-        [(-0.48, -0.45, 0.41), (0.48, -0.45, 0.41), (0.0, 0.45, 0.41)],
+        [(-0.48, 0.45, 0.44), (0.48, 0.45, 0.44), (0.0, -0.45, 0.44)],
+        [(-0.48, -0.45, 0.44), (0.48, -0.45, 0.44), (0.0, 0.45, 0.44)],
     ],
 }
 
@@ -276,7 +276,7 @@ def _style(combination: Combination, rng: Rng, material: int) -> _Style:
         base,
         second.astype(np.float32),
         combination.pattern,
-        rng.uniform(0.7, 0.82),
+        rng.uniform(0.52, 0.64),
         slant,
         material,
     )
