@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from mismatch import errors
@@ -100,3 +102,16 @@ def test_an_untraced_error_holds_no_frames() -> None:
 def test_the_warning_is_a_user_warning() -> None:
     assert issubclass(MismatchWarning, UserWarning)
     assert not issubclass(MismatchWarning, MismatchError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MissingExtraError("reading x", "parquet"),
+        MissingExtraError("reading x", package="moto"),
+        InputError("no", option="rows"),
+    ],
+)
+def test_an_error_says_the_same_in_another_process(error: MismatchError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (type(error), str(error))

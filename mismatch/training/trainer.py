@@ -11,7 +11,7 @@ import torch
 
 from mismatch.backbones.faults import plugin_errors
 from mismatch.data.audit.files import MIN_ROWS, size_advice, validate_files
-from mismatch.errors import InputError
+from mismatch.errors import BackboneError, InputError
 from mismatch.io.locks import locked
 from mismatch.io.outputs import refuse_model_folder
 from mismatch.progress import progress
@@ -33,7 +33,7 @@ from mismatch.training.distributed.fsdp import as_launched, shards_towers
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.distributed.shared_folder import SCRATCH, check_shared
 from mismatch.training.feeds.batches import PairSet
-from mismatch.training.feeds.prepare import cut_long_texts, load_sets, load_start, make_feeds
+from mismatch.training.feeds.prepare import Start, cut_long_texts, load_sets, load_start, make_feeds
 from mismatch.training.folder.curves_picture import CURVES
 from mismatch.training.folder.earlier import BEST, FINAL
 from mismatch.training.folder.output import RunFolder, WriteCard, draw_curves
@@ -108,6 +108,13 @@ def _train(config: TrainConfig, processes: Processes, write_card: WriteCard | No
         return run.train()
 
 
+def _checkpoint_gradients(start: Start) -> None:
+    try:
+        start.detector.backbone.checkpoint_gradients()
+    except BackboneError as error:
+        raise BackboneError(f"backbone {start.family!r}: {error}") from error
+
+
 def _finished(config: TrainConfig, plan: ResumePlan, processes: Processes) -> TrainResult:
     """Return what a run left that `resume` finds done; its rows are compared still."""
     with silenced():
@@ -151,7 +158,7 @@ def _prepare(
     (start.detector.head if sharded else start.detector).to(processes.device)
     processes.follow_main([*start.detector.state_dict().values()])
     if config.gradient_checkpointing:
-        start.detector.backbone.checkpoint_gradients()
+        _checkpoint_gradients(start)
     if config.tune == "head":  # minutes, in which a pipe would see nothing
         _announce_embedding(sets)
     ready = time.perf_counter()

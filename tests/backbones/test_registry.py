@@ -19,7 +19,14 @@ import mismatch
 from mismatch.backbones import registry
 from mismatch.backbones.families import BackboneFamily
 from mismatch.backbones.hookspecs import API_VERSION, register_backbones
-from mismatch.errors import BackboneError, DeviceError, MismatchWarning, MissingExtraError
+from mismatch.errors import (
+    BackboneError,
+    CheckpointError,
+    DeviceError,
+    MismatchWarning,
+    MissingExtraError,
+)
+from mismatch.training.engine import open_checkpoint
 
 Install = Callable[..., None]
 BUILT_IN = {"hf-clip", "openclip"}
@@ -163,7 +170,7 @@ BROKEN = {
         plugin('register("lit", load, models=["a"], api_version=0)'),
         "upgrade the plugin",
     ),
-    "no API": (plugin('register("lit", load, models=["a"], api_version="1")'), "plugin API '1'"),
+    "no API": (plugin('register("lit", load, models=["a"], api_version="1")'), "api_version '1'"),
     "load": (plugin('register("lit", "load", models=["a"])'), "can't be called"),
     "no models": (plugin('register("lit", load, models=[])'), "needs models"),
     "one string": (plugin('register("lit", load, models="tiny")'), "needs models"),
@@ -469,3 +476,40 @@ def test_list_models_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("value", ["lit", "Mismatch_LIT", "mismatch_lit_test"])
+def test_a_family_is_switched_off_by_any_name_of_its_plugin(
+    install: Install, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    install(LIT)
+    monkeypatch.setenv(registry.DISABLE, value)
+    registry.refresh()
+    for refused in (
+        lambda: registry.family("lit"),
+        lambda: registry.require_family("lit", "mismatch-lit", "2.5"),
+        lambda: registry.require_family("other", "mismatch-lit", "2.5"),
+    ):
+        with pytest.raises(BackboneError, match=r"switched off by MISMATCH_DISABLE_PLUGINS"):
+            refused()
+    with pytest.raises(CheckpointError, match=r"called that \(switched off by MISMATCH_DISABLE"):
+        open_checkpoint("lit:tiny")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "version", "line"),
+    [
+        ("mismatch-ngram", "0.1.0", "pip install mismatch-ngram==0.1.0"),
+        ("--index-url=http://x", "0.1.0", ""),
+        ("mismatch-ngram", "1; rm -rf", ""),
+        ("mismatch-clip", "0.1.0", ""),
+    ],
+)
+def test_a_model_whose_plugin_is_missing_says_how_to_get_it(
+    distribution: str, version: str, line: str
+) -> None:
+    with pytest.raises(BackboneError, match="'ngram', which is not installed") as caught:
+        registry.require_family("ngram", distribution, version)
+    assert line in str(caught.value)
+    assert ("pip install" in str(caught.value)) == bool(line)
+    registry.require_family("hf-clip", "anything", "0")
