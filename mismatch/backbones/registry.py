@@ -230,8 +230,7 @@ def _ask(
     try:
         plugin = point.load()
         _call_hook(manager, plugin, origin, _collector(offered, origin))
-    # a plugin may fail in any way; the others go on
-    except (Exception, SystemExit) as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the others go on
         message = f"plugin {origin} is broken and left out: {_one_line(error)}"
         return [], [_problem(origin, message, "".join(traceback.format_exception(error)))]
     if not offered:
@@ -363,7 +362,8 @@ def _refuse_model_as_family(reference: str) -> None:
 
 
 def _nearest_model(model_id: str, chosen: BackboneFamily, message: str) -> str:
-    if "did you mean" in message or model_id in chosen.models or Path(model_id).exists():
+    name = model_id.partition("@")[0]
+    if "did you mean" in message or name in chosen.models or Path(model_id).exists():
         return ""
     return did_you_mean(model_id, chosen.models)
 
