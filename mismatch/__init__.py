@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mismatch.jobs.label_audit import LabelAudit
     from mismatch.jobs.make_negatives import NegativesResult, make_negatives
     from mismatch.jobs.predict_file import PredictFileResult, predict_file
+    from mismatch.jobs.push import PushResult, push
     from mismatch.jobs.quickstart import QuickstartResult, quickstart
     from mismatch.jobs.serve import serve
     from mismatch.jobs.split import split
@@ -91,6 +92,7 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Predictor",
+    "PushResult",
     "QuickstartResult",
     "ReviewBand",
     "RowExplanation",
@@ -119,6 +121,7 @@ __all__ = [
     "load_backbone",
     "make_negatives",
     "predict_file",
+    "push",
     "quickstart",
     "serve",
     "split",
@@ -151,6 +154,7 @@ _HOMES |= dict.fromkeys(
     ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
 )
 _HOMES |= dict.fromkeys(("Explanation", "explain"), "jobs.explain")
+_HOMES |= dict.fromkeys(("PushResult", "push"), "jobs.push")
 _HOMES |= dict.fromkeys(("QuickstartResult", "quickstart"), "jobs.quickstart")
 _HOMES |= dict.fromkeys(("DoctorResult", "doctor"), "jobs.doctor")
 _HOMES |= {"hookimpl": "backbones.hookspecs"}

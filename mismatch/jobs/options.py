@@ -17,6 +17,7 @@ from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
 from mismatch.jobs.value_checks import check_kinds
 from mismatch.runtime.arguments import review_band as checked_band
+from mismatch.runtime.hub_models import local_model
 from mismatch.runtime.predictor import Predictor, load
 from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText, ReviewBand
@@ -33,6 +34,7 @@ __all__ = [
     "check_slice_value",
     "given_options",
     "isolated_decoding",
+    "located_model",
     "model_name",
     "open_predictor",
     "open_rows",
@@ -241,6 +243,11 @@ def check_slice_value(predictor: Predictor, slice_value: str | None) -> None:
             "`slice_value` has no effect: the model has no thresholds by slice, or `threshold` is"
             " given"
         )
+
+
+def located_model(model: str | Path | Predictor) -> str | Path | Predictor:
+    """Return a model, where it is a name on a hub as its folder in the hub's cache."""
+    return model if isinstance(model, Predictor) else local_model(model)
 
 
 def model_name(model: str | Path | Predictor) -> str:

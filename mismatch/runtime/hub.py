@@ -20,7 +20,7 @@ from mismatch.progress import is_shown
 from mismatch.runtime.hub_errors import hub_errors, hub_host, is_unreachable
 from mismatch.runtime.libraries import send_nothing
 
-__all__ = ["HubName", "Snapshot", "fetch", "hub_bars", "hub_library", "small_files"]
+__all__ = ["HubName", "Snapshot", "fetch", "hub_bars", "hub_cache", "hub_library", "small_files"]
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 REVISION = re.compile(r"\w[\w./-]*", re.ASCII)
@@ -115,7 +115,7 @@ def fetch(name: HubName, first: First, weights: Weights) -> Snapshot:
     if name.is_commit and (cached := _cached(name, weights)) is not None:
         return cached
     hub = hub_library()
-    with hub_errors(name.repository, name.revision, _cache()):
+    with hub_errors(name.repository, name.revision, hub_cache()):
         try:
             listing = _list(hub, name)
         except Exception as error:
@@ -125,7 +125,7 @@ def fetch(name: HubName, first: First, weights: Weights) -> Snapshot:
         return _download(hub, name, listing, first, weights)
 
 
-def _cache() -> Path:
+def hub_cache() -> Path:
     """Return the folder in which huggingface_hub keeps what it has downloaded."""
     from huggingface_hub import constants
 
@@ -134,7 +134,7 @@ def _cache() -> Path:
 
 def _home(name: HubName) -> Path:
     """Return the folder of one repository in the cache, as all libraries of the hub have it."""
-    return _cache() / f"models--{name.repository.replace('/', '--')}"
+    return hub_cache() / f"models--{name.repository.replace('/', '--')}"
 
 
 def _cached(name: HubName, weights: Weights) -> Snapshot | None:
@@ -242,13 +242,13 @@ def _get(hub: Any, name: HubName, listing: _Listing, folder: Path, files: Sequen
 
 def _check_room(size: int) -> None:
     """Raise MachineError before a download that the disk has no room for."""
-    folder = _cache()
+    folder = hub_cache()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < size:
         raise MachineError(
-            f"{_cache()}, where downloads are kept, has {free / 1e6:,.0f} MB free, and"
+            f"{hub_cache()}, where downloads are kept, has {free / 1e6:,.0f} MB free, and"
             f" {size / 1e6:,.0f} MB are needed; make room, or let HF_HOME name a folder on another"
             " disk"
         )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from mismatch.errors import CheckpointError, MachineError, MismatchError
 
-__all__ = ["hub_errors", "hub_host", "hub_page", "is_unreachable"]
+__all__ = ["hub_errors", "hub_host", "hub_page", "is_unreachable", "pushing"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNAUTHORISED = 401
@@ -60,6 +60,43 @@ def hub_errors(repository: str, revision: str | None, cache: Path) -> Iterator[N
             raise full from error
         name = repository if revision is None else f"{repository}@{revision}"
         raise CheckpointError(_explain(repository, name, error, cache)) from error
+
+
+@contextmanager
+def pushing(repository: str) -> Iterator[None]:
+    """Raise CheckpointError, within the block, for what keeps a model from being pushed."""
+    from huggingface_hub import errors, get_token
+
+    host = hub_host()
+    if get_token() is None:
+        raise CheckpointError(f"pushing to '{repository}' needs a token of {host}: {LOG_IN}")
+    try:
+        yield
+    except MismatchError:
+        raise
+    except Exception as error:
+        is_refused = isinstance(error, errors.RepositoryNotFoundError)
+        if is_refused or _status(error) in (UNAUTHORISED, FORBIDDEN):
+            raise CheckpointError(
+                f"{host} does not let your token write to '{repository}': {LOG_IN} to one with the"
+                " right to write there"
+            ) from error
+        if is_unreachable(error):
+            why = "HF_HUB_OFFLINE forbids to ask it" if _is_offline(error) else _first_line(error)
+            raise CheckpointError(
+                f"nothing was pushed to '{repository}', as {host} can't be reached ({why}); try"
+                " again"
+            ) from error
+        raise CheckpointError(
+            f"'{repository}' can't be pushed to {host} ({_first_line(error)}); nothing was changed"
+            " there; try again"
+        ) from error
+
+
+def _is_offline(error: BaseException) -> bool:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    return isinstance(error, OfflineModeIsEnabled)
 
 
 def _network_errors() -> tuple[type[Exception], ...]:

@@ -302,8 +302,8 @@ def _on_hub(model_id: str) -> Snapshot:
         return fetch_backbone(model_id, model_id, "hf-clip", transformers_weights)
     except BackboneError as error:
         raise BackboneError(
-            f"{error}; a local directory that a model and its processor were saved to, or 'tiny',"
-            " needs no network"
+            f"{error}; or give a local directory that a model and its processor were saved to, or"
+            " 'tiny', which needs no network"
         ) from error
 
 

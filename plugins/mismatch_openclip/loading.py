@@ -323,6 +323,11 @@ def _explain(model_id: str, error: Exception) -> str:
         return str(not_had(f"openclip: the weights of '{model_id}' are not to be had ({lines[0]})"))
     if "trust_remote_code" in str(error):
         return f"openclip: '{model_id}' can't be loaded ({OWN_CODE})"
+    if "weights_only" in str(error):  # torch's own words say how to run what a file holds
+        return (
+            f"openclip: '{model_id}' can't be loaded (its weights are damaged or hold more than"
+            " tensors, so nothing of it was run)"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"openclip: '{model_id}' can't be loaded ({' '.join(lines[:2]) or type(error).__name__})"
 

@@ -102,9 +102,10 @@ def _etag(content: bytes, large: bool) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-class _Refusal(Exception):
-    def __init__(self, status: int, code: str, message: str = "") -> None:
+class _RefusalError(Exception):
+    def __init__(self, status: int, code: str, message: str = "", body: bytes = b"") -> None:
         super().__init__(code)
+        self.body = body
         self.status = status
         self.code = code
         self.message = message
@@ -145,12 +146,14 @@ class _Handler(BaseHTTPRequestHandler):
             if self.place == "storage":
                 self._storage(path)
             elif token and token != TOKEN:
-                raise _Refusal(401, "", "Invalid credentials in Authorization header")
+                raise _RefusalError(401, "", "Invalid credentials in Authorization header")
             else:
                 self._hub(path, bool(token))
-        except _Refusal as refusal:
+        except _RefusalError as refusal:
             headers = {"X-Error-Code": refusal.code, "X-Error-Message": refusal.message}
-            self._send(refusal.status, b"", {name: text for name, text in headers.items() if text})
+            self._send(
+                refusal.status, refusal.body, {name: text for name, text in headers.items() if text}
+            )
 
     # --- the hub
 
@@ -171,19 +174,20 @@ class _Handler(BaseHTTPRequestHandler):
         elif len(parts) >= 5 and parts[2] == "resolve":
             self._resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]), known)
         else:
-            raise _Refusal(404, "")
+            raise _RefusalError(404, "")
 
     def _create(self, known: bool) -> None:
         if not known:
-            raise _Refusal(401, "", "Invalid username or password.")
+            raise _RefusalError(401, "", "Invalid username or password.")
         about = json.loads(self.body)
         name = f"{about.get('organization') or OWNER}/{about['name']}"
         if not name.startswith(f"{OWNER}/"):
-            raise _Refusal(
+            raise _RefusalError(
                 403, "", "You don't have the rights to create a model under the namespace"
             )
         if name in self.hub.repositories:
-            raise _Refusal(409, "", "You already created this model repo")
+            body = json.dumps({"url": f"{self.hub.url}/{name}"}).encode()
+            raise _RefusalError(409, "", "You already created this model repo", body)
         repository = self.hub.repositories[name] = Repository()
         repository.private = about.get("visibility") == "private" or about.get("private") is True
         self.hub._commit(name, repository, {".gitattributes": b"*.bin filter=lfs\n"}, "main")
@@ -192,13 +196,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _repository(self, name: str, known: bool) -> Repository:
         repository = self.hub.repositories.get(name)
         if repository is None or (repository.private and not known):
-            raise _Refusal(404 if known else 401, "RepoNotFound", "Repository not found")
+            raise _RefusalError(404 if known else 401, "RepoNotFound", "Repository not found")
         return repository
 
     def _commit_of(self, repository: Repository, revision: str) -> str:
         commit = repository.at(revision)
         if commit is None:
-            raise _Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise _RefusalError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return commit
 
     def _redirected(self, name: str) -> bool:
@@ -225,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif rest[0] == "commit":
             self._take_commit(name, repository, "/".join(rest[1:]))
         else:
-            raise _Refusal(404, "")
+            raise _RefusalError(404, "")
 
     def _about(self, name: str, repository: Repository, revision: str) -> None:
         commit = self._commit_of(repository, revision)
@@ -273,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self._repository(name, known)
         commit = self._commit_of(repository, revision)
         if repository.gated and not known:
-            raise _Refusal(401, "GatedRepo", f"Access to model {name} is restricted.")
+            raise _RefusalError(401, "GatedRepo", f"Access to model {name} is restricted.")
         content = repository.commits[commit].get(file)
         headers = {"X-Repo-Commit": commit}
         if content is None:
@@ -317,7 +321,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _take_commit(self, name: str, repository: Repository, revision: str) -> None:
         if revision not in repository.refs:
-            raise _Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise _RefusalError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         files = dict(repository.commits[repository.refs[revision]])
         message = ""
         for line in self.body.decode().splitlines():
@@ -342,13 +346,13 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if self.command == "PUT":
             if hashlib.sha256(self.body).hexdigest() != parts[0]:
-                raise _Refusal(400, "")
+                raise _RefusalError(400, "")
             self.hub.objects[parts[0]] = self.body
             self._send(200, b"", {"ETag": f'"{parts[0]}"'})
             return
         content = self.hub.objects.get(parts[0])
         if content is None:
-            raise _Refusal(404, "")
+            raise _RefusalError(404, "")
         self._content(parts[-1], content, {"ETag": f'"{parts[0]}"'})
 
     # --- answers

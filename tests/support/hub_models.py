@@ -66,6 +66,7 @@ def clip_files(folder: Path, *, safetensors: bool = False) -> dict[str, bytes]:
     """
     import torch
     import transformers
+
     from mismatch_hf_clip.backbone import _clip_tokenizer
 
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
@@ -96,7 +97,7 @@ def clip_files(folder: Path, *, safetensors: bool = False) -> dict[str, bytes]:
         }
     ).encode()
     files["special_tokens_map.json"] = json.dumps(
-        {name: "<|endoftext|>" for name in ("unk_token", "eos_token", "pad_token")}
+        dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>")
         | {"bos_token": "<|startoftext|>"}
     ).encode()
     old_text = text | {"bos_token_id": 0, "pad_token_id": 1, "torchscript": False}
