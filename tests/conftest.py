@@ -201,6 +201,17 @@ def store(request: pytest.FixtureRequest) -> Remote:
 
 
 @pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A stand-in of the model hub that this process asks, with an empty cache and no token."""
+    pytest.importorskip("huggingface_hub")
+    from tests.support.hub import hub_server, use_hub
+
+    with hub_server() as server:
+        use_hub(server, tmp_path / "hub-cache", monkeypatch)
+        yield server
+
+
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """Small matrices on several threads wait for each other more than they compute, above all on a
     busy machine.

@@ -166,8 +166,8 @@ def _backbone(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _hub_name(model_id: str) -> str | None:
     """Return a name that a hub may have, without its revision; None for a folder."""
-    found = HUB_NAME.fullmatch(model_id)
-    return None if found is None or Path(model_id).exists() else found[1]
+    name = HUB_NAME.fullmatch(model_id)
+    return None if name is None or Path(model_id).exists() else name[1]
 
 
 def _base_model(checkpoint: Path, record: Mapping[str, Any]) -> str | None:

@@ -56,16 +56,17 @@ def replace_score(folder: Path, section: str) -> bool:
     )
 
 
-def published_card(folder: Path, repository: str) -> str | None:
+def published_card(folder: Path, repository: str, *, links: bool = False) -> str | None:
     """Return a folder's card for a repository on a hub: one of ours says how to load it from there,
-    one that somebody has written stays as it is. None where there is none, or it is a link.
+    one that somebody has written stays as it is. None where there is none, or where it is a link
+    and `links` are not followed.
     """
     path = folder / CARD
-    text = _own_text(path)
+    text = _own_text(path.resolve() if links else path)
     if text is not None:
         text = text.replace('"this/folder"', f'"hub:{repository}"')
         return text + _signature(text)
-    if path.is_symlink() or not path.is_file():
+    if (path.is_symlink() and not links) or not path.is_file():
         return None
     try:
         return read_text(path, LARGEST)

@@ -51,11 +51,11 @@ class HubName:
         """Return the name that `NAME` or `NAME@REVISION` says; CheckpointError for what can be none
         on a hub.
         """
-        repository, at, revision = text.partition("@")
+        repository, sign, revision = text.partition("@")
         is_name = NAME.fullmatch(repository) and ".." not in text and "--" not in repository
         if not is_name or len(repository) > LONGEST:
             raise CheckpointError(f"'{text}' can be no name on a model hub, as OWNER/NAME is")
-        if at and not (REVISION.fullmatch(revision) and len(revision) <= LONGEST):
+        if sign and not (REVISION.fullmatch(revision) and len(revision) <= LONGEST):
             raise CheckpointError(
                 f"'{text}' has no revision behind the @; give a branch, a tag or a commit"
             )
@@ -219,7 +219,10 @@ def _download(
     if missing := [file for file in large if file not in listing.sizes]:
         raise CheckpointError(f"'{name}' has no {missing[0]}, which its own files name")
     if not large:
-        raise CheckpointError(f"'{name}' has no weights in a format that is read here")
+        raise CheckpointError(
+            f"'{name}' has no weights, or none of the files that are needed, in a form that is read"
+            " here"
+        )
     _get(hub, name, listing, folder, large)
     _remember(name, listing.commit)
     return Snapshot(folder, listing.commit)

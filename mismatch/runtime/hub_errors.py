@@ -101,14 +101,14 @@ def _is_offline(error: BaseException) -> bool:
 
 def _network_errors() -> tuple[type[Exception], ...]:
     """Return the errors of the library over which huggingface_hub asks, whichever it is."""
-    found: list[type[Exception]] = []
+    kinds: list[type[Exception]] = []
     for module in ("httpx", "httpx2"):
         try:
             library = import_module(module)
         except ModuleNotFoundError:
             continue
-        found.append(library.TransportError)
-    return tuple(found)
+        kinds.append(library.TransportError)
+    return tuple(kinds)
 
 
 def _status(error: BaseException) -> int:

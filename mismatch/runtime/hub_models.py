@@ -15,7 +15,15 @@ from mismatch.runtime.bundle import MANIFEST
 from mismatch.runtime.card_file import CARD
 from mismatch.runtime.hub import HubName, fetch
 
-__all__ = ["CHECKPOINT", "PREFIX", "STATS", "listed_files", "local_model", "refuse_hub_cache"]
+__all__ = [
+    "CHECKPOINT",
+    "PREFIX",
+    "STATS",
+    "is_in_hub_cache",
+    "listed_files",
+    "local_model",
+    "refuse_hub_cache",
+]
 
 PREFIX = "hub:"  # before a name that is one of the hub's, whatever folders there are
 CHECKPOINT = "mismatch.json"  # as training/checkpoint.py names it
@@ -74,9 +82,14 @@ def listed_files(record: object, name: str) -> list[str]:
     return sorted(files)
 
 
+def is_in_hub_cache(folder: str | Path) -> bool:
+    """Return whether a folder is of the hub's cache, whose files are links to what is kept once."""
+    return CACHED.search(Path(folder).absolute().as_posix()) is not None
+
+
 def refuse_hub_cache(folder: str | Path) -> None:
     """Raise CheckpointError for a folder of the hub's cache: nothing may be changed there."""
-    if CACHED.search(Path(folder).absolute().as_posix()):
+    if is_in_hub_cache(folder):
         raise CheckpointError(
             f"{folder} is the hub's copy of a model, in which nothing is stored; download it to a"
             " folder of your own: `hf download OWNER/NAME --local-dir FOLDER`"

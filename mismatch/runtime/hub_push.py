@@ -20,7 +20,7 @@ from mismatch.runtime.bundle import MANIFEST, PARITY
 from mismatch.runtime.card_file import CARD, published_card
 from mismatch.runtime.hub import HubName, hub_bars, hub_cache, hub_library
 from mismatch.runtime.hub_errors import hub_errors, hub_page, pushing
-from mismatch.runtime.hub_models import CHECKPOINT, STATS, listed_files
+from mismatch.runtime.hub_models import CHECKPOINT, STATS, is_in_hub_cache, listed_files
 
 __all__ = ["PushOptions", "Pushed", "push_folder"]
 
@@ -124,7 +124,7 @@ def _contents(folder: Path, repository: str) -> dict[str, Content]:
     if (folder / STATS).is_file() and described.name == CHECKPOINT:
         contents[STATS] = _json(_public(read_json(folder / STATS)))
     contents |= _beside(folder, contents)
-    card = published_card(folder, repository)
+    card = published_card(folder, repository, links=is_in_hub_cache(folder))
     if card is not None and CARD not in hashes:
         contents[CARD] = card.encode()
     return contents

@@ -14,6 +14,7 @@ __all__ = [
     "SIGLIP2",
     "SMALL_VIT_B_32",
     "VIT_B_32",
+    "bert_tokenizer_files",
     "clip_files",
     "laion_files",
     "sharded",
@@ -246,6 +247,19 @@ def siglip2_files(folder: Path) -> dict[str, bytes]:
     ).encode()
     files["model.safetensors"] = save(dict(model.state_dict()), {"format": "pt"})
     return files
+
+
+def bert_tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """Return the files of a tokenizer of 46 word pieces, as bert-base-uncased has it."""
+    import transformers
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [chr(i) for i in range(ord("a"), ord("z") + 1)]
+    words = [*special, *letters, *(f"##{letter}" for letter in letters[:15])]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    return _folder_files(folder)
 
 
 def laion_files(folder: Path, *, pickled: bool = False) -> dict[str, bytes]:
