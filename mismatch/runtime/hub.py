@@ -28,6 +28,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 LONGEST = 96  # characters of a name or a revision, as hubs have them
 TIMEOUT = 10.0  # seconds until a silent hub counts as unreachable
 MAX_FILES = 10_000  # of a repository
+WORTH_A_BAR = 2**20  # bytes of a download
 SMALL = (".json", ".txt", ".model")  # how files end that are read whole, beside weights
 LARGEST_SMALL = 128 * 2**20  # bytes of one of them; tokenizers of many scripts have 35 MB
 
@@ -232,11 +233,12 @@ def _get(hub: Any, name: HubName, listing: _Listing, folder: Path, files: Sequen
     """Download these files, but for those that are there."""
     missing = [file for file in files if not (folder / file).is_file()]
     size = sum(listing.sizes[file] or 0 for file in missing)
+    is_large = size >= WORTH_A_BAR
     if missing:
         _check_room(size)
-    if size >= 2**20:
+    if is_large:
         logger.info("downloading %s of %s, %.1f MB", ", ".join(missing), name, size / 1e6)
-    with hub_bars(hub):
+    with hub_bars(hub, wanted=is_large):
         for file in missing:
             hub.hf_hub_download(
                 name.repository, file, revision=listing.commit, etag_timeout=TIMEOUT
@@ -258,19 +260,28 @@ def _check_room(size: int) -> None:
 
 
 @contextmanager
-def hub_bars(hub: Any) -> Iterator[None]:
+def hub_bars(hub: Any, *, wanted: bool = True) -> Iterator[None]:
     """Let huggingface_hub draw its bars where a command shows progress on a terminal, and nowhere
     else; its warnings, which errors of ours say in one line, are silent.
     """
-    shown = is_shown() and sys.stderr is not None and sys.stderr.isatty()
-    silent = hub.utils.are_progress_bars_disabled()
+    shown = wanted and is_shown() and sys.stderr is not None and sys.stderr.isatty()
+    were_drawn = not hub.utils.are_progress_bars_disabled()
     level = hub.logging.get_verbosity()
     hub.logging.set_verbosity(logging.CRITICAL)
-    if not shown and not silent:
-        hub.utils.disable_progress_bars()
+    _draw_bars(hub, shown)
     try:
         yield
     finally:
         hub.logging.set_verbosity(level)
-        if not shown and not silent:
-            hub.utils.enable_progress_bars()
+        _draw_bars(hub, were_drawn)
+
+
+def _draw_bars(hub: Any, wanted: bool) -> None:
+    """Let bars be drawn or not. Where the user's environment says it, that stays, which is warned
+    of by huggingface_hub and not worth a line.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        act = hub.utils.enable_progress_bars if wanted else hub.utils.disable_progress_bars
+        act()

@@ -101,7 +101,7 @@ class TrainConfig:
         "hf-clip",
     )
     model_name: str | Path | None = option(
-        "MODEL of the family, on a hub MODEL@REVISION too, a local directory, or a mismatch checkpoint"
+        "MODEL of the family, MODEL@REVISION of a hub, a local directory, or a mismatch checkpoint"
         " to go on from.",
         None,
         shown="the family's own",

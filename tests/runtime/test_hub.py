@@ -243,14 +243,22 @@ def test_bars_are_drawn_on_a_terminal_and_by_commands_only(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    import huggingface_hub
+
     from mismatch.cli.progress import progress_bar
 
-    hub.add(NAME, FILES)
+    large = FILES | {"model.safetensors": b"w" * 2**20}
+    hub.add(NAME, large)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
-    with shown_by(progress_bar):
-        fetched()
+    huggingface_hub.utils.disable_progress_bars()  # as transformers may have done
+    try:
+        with shown_by(progress_bar):
+            fetched()
+        assert huggingface_hub.utils.are_progress_bars_disabled()
+    finally:
+        huggingface_hub.utils.enable_progress_bars()
     assert ("model.safetensors" in capsys.readouterr().err) is is_terminal
-    hub.add("shop/other", FILES | {"model.safetensors": b"u" * 5000})
+    hub.add("shop/other", large)
     fetched("shop/other")
     assert capsys.readouterr() == ("", "")
 

@@ -16,6 +16,7 @@ import mismatch
 from mismatch.errors import CheckpointError
 from mismatch.io.atomic import sealed
 from mismatch.runtime.hub_models import listed_files, local_model, refuse_hub_cache
+from mismatch.runtime.model_copy import copy_model
 from tests.support.commands import run
 from tests.support.hub import Hub
 from tests.support.paths import BUNDLE, ROOT
@@ -137,6 +138,14 @@ def test_nothing_is_stored_in_the_hubs_cache(
     with pytest.raises(CheckpointError, match="hf download"):
         change(NAME, path, image_base_path=IMAGE.parent)
     refuse_hub_cache(BUNDLE)
+
+
+def test_a_copy_of_the_hubs_model_has_its_card(hub: Hub, tmp_path: Path) -> None:
+    files = {path.name: path.read_bytes() for path in BUNDLE.iterdir()}
+    hub.add(NAME, files | {"README.md": b"# ours\n"})
+    copy_model(Path(local_model(NAME)), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} >= {*files, "README.md"}
+    assert not any(path.is_symlink() for path in tmp_path.iterdir())
 
 
 def test_a_command_takes_a_model_of_the_hub(hub: Hub) -> None:
