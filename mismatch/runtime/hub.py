@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mismatch.errors import CheckpointError, MachineError, MissingExtraError
+from mismatch.errors import CheckpointError, MachineError, MismatchError, MissingExtraError
 from mismatch.io.atomic import atomic_file
 from mismatch.progress import is_shown
 from mismatch.runtime.hub_errors import hub_errors, hub_host, is_unreachable
@@ -108,8 +108,9 @@ def fetch(name: HubName, first: First, weights: Weights) -> Snapshot:
     """Return a repository's files, downloaded where the cache lacks them.
 
     `first` chooses from the names of its files, `weights` looks at those and chooses what is large;
-    it may refuse them by an exception. Where the hub can't be reached, what the cache has is taken
-    if it is whole. A name that is pinned to a commit and cached asks nothing.
+    it may refuse them by an exception. Where the hub can't be reached or refuses it, what the cache
+    has is taken if it is whole, which is logged. A name that is pinned to a commit and cached asks
+    nothing.
 
     CheckpointError where it is not to be had, MachineError where the disk takes no more of it.
     """
@@ -119,11 +120,26 @@ def fetch(name: HubName, first: First, weights: Weights) -> Snapshot:
     with hub_errors(name.repository, name.revision, hub_cache()):
         try:
             listing = _list(hub, name)
+        except MismatchError:
+            raise
         except Exception as error:
-            if not is_unreachable(error) or (cached := _cached(name, weights)) is None:
+            if (cached := _cached(name, weights)) is None:
                 raise
+            _say_cached(name, cached, error)
             return cached
         return _download(hub, name, listing, first, weights)
+
+
+def _say_cached(name: HubName, cached: Snapshot, error: Exception) -> None:
+    """Log that the cache's copy is used; not where the user has asked for that."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    level = logging.INFO if is_unreachable(error) else logging.WARNING
+    why = "can't be reached" if is_unreachable(error) else "refuses it, or has it no more"
+    copy = f"the cache's copy of '{name}' is used, of commit {cached.commit}"
+    logger.log(level, "%s %s; %s", hub_host(), why, copy)
 
 
 def hub_cache() -> Path:

@@ -28,6 +28,8 @@ BESIDE = re.compile(r"(LICEN[CS]E|NOTICE)(\.(txt|md))?", re.IGNORECASE)  # that 
 # options of training that name places of the machine, or services of its user
 PRIVATE = ("image_base_path", "output_dir", "cache", "track", "run_name", "resume", "num_workers")
 NAMES = ("train_csv", "val_csv", "model_name", "backbone")  # of which the last part is kept
+# keys of transformers' files that say from where they were loaded
+PLACES = ("_name_or_path", "name_or_path", "tokenizer_file", "vocab_file", "merges_file")
 PLAIN_ID = re.compile(r"(hf-hub:)?\w[\w.+-]*(/[\w.-]+)?(@[\w./-]+)?", re.ASCII)
 MESSAGE = "Upload a model of mismatch"
 
@@ -168,7 +170,7 @@ def _without_places(content: Any, file: str) -> Any:
     """
     if not isinstance(content, dict):
         return content
-    keys = ("source",) if file == PARITY else ("_name_or_path", "name_or_path", "tokenizer_file")
+    keys = ("source",) if file == PARITY else PLACES
     names = {key: _last_part(content[key]) for key in keys if isinstance(content.get(key), str)}
     parts = {
         key: _without_places(value, file)

@@ -253,7 +253,9 @@ def _number(parameter: Any) -> float | None:
 
 
 def load(model_id: str) -> HfClipBackbone:
-    """Load a hub id, a local directory, or `tiny`; BackboneError in one line."""
+    """Load a hub id, `NAME` or `NAME@REVISION`, a local directory, or `tiny`; BackboneError in one
+    line.
+    """
     with _quiet(), no_code_of_models():
         return _tiny() if model_id == TINY else _pretrained(model_id)
 

@@ -8,6 +8,7 @@ import sys
 from collections import namedtuple
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,13 +105,27 @@ def test_offline_the_cache_is_read(hub: Hub, monkeypatch: pytest.MonkeyPatch) ->
     assert hub.requests == []
 
 
-def test_a_hub_that_fails_is_not_needed(hub: Hub) -> None:
+def test_a_hub_that_fails_is_not_needed(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
     hub.add(NAME, FILES)
     snapshot = fetched()
     hub.failing = 503
-    assert fetched() == snapshot
+    with caplog.at_level("INFO"):
+        assert fetched() == snapshot
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert snapshot.commit in caplog.text
     with pytest.raises(CheckpointError, match="answers 503"):
         fetched("shop/other")
+
+
+def test_what_was_withdrawn_is_read_from_the_cache_with_a_warning(
+    hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.add(NAME, FILES)
+    snapshot = fetched()
+    hub.repositories[NAME].private = True
+    assert fetched() == snapshot
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"'{NAME}'" in caplog.text
 
 
 def test_offline_a_part_is_not_taken_for_the_whole(
@@ -250,13 +265,14 @@ def test_bars_are_drawn_on_a_terminal_and_by_commands_only(
     large = FILES | {"model.safetensors": b"w" * 2**20}
     hub.add(NAME, large)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
-    huggingface_hub.utils.disable_progress_bars()  # as transformers may have done
+    utils: Any = huggingface_hub.utils
+    utils.disable_progress_bars()  # as transformers may have done
     try:
         with shown_by(progress_bar):
             fetched()
-        assert huggingface_hub.utils.are_progress_bars_disabled()
+        assert utils.are_progress_bars_disabled()
     finally:
-        huggingface_hub.utils.enable_progress_bars()
+        utils.enable_progress_bars()
     assert ("model.safetensors" in capsys.readouterr().err) is is_terminal
     hub.add("shop/other", large)
     fetched("shop/other")
