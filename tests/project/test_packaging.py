@@ -123,6 +123,7 @@ def test_the_metadata(wheel: zipfile.ZipFile) -> None:
         "audit",
         "dev",
         "docs",
+        "hub",
         "parquet",
         "ray",
         "remote",
@@ -249,7 +250,7 @@ def test_the_light_parts_import_only_base_dependencies() -> None:
     imported = third_party(modules(LIGHT_PARTS))
     lazily = {
         name
-        for extra in ("audit", "parquet", "remote")
+        for extra in ("audit", "hub", "parquet", "remote")
         for name in declared(PROJECT["optional-dependencies"][extra])
     }  # with the pip line where they are missing
     assert imported <= declared(PROJECT["dependencies"]) | lazily
