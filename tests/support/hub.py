@@ -353,7 +353,8 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.hub.objects.get(parts[0])
         if content is None:
             raise _RefusalError(404, "")
-        self._content(parts[-1], content, {"ETag": f'"{parts[0]}"'})
+        headers = {"Content-Disposition": f'inline; filename="{parts[-1]}";'}
+        self._content(parts[-1], content, headers | {"ETag": f'"{parts[0]}"'})
 
     # --- answers
 
