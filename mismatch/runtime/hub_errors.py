@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,6 +14,7 @@ from mismatch.errors import CheckpointError, MachineError, MismatchError
 
 __all__ = ["hub_errors", "hub_host", "hub_page", "is_unreachable", "pushing"]
 
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as libraries in Rust say it, hf_xet among them
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNAUTHORISED = 401
 FORBIDDEN = 403
@@ -118,6 +120,8 @@ def _status(error: BaseException) -> int:
 def _disk_error(error: BaseException, cache: Path) -> MachineError | None:
     """Return what a disk's failure means; None for another one."""
     number = error.errno if isinstance(error, OSError) else None
+    if in_rust := OS_ERROR.search(str(error)):
+        number = int(in_rust[1])
     if number in FULL:
         return MachineError(
             f"the disk of {cache}, where downloads are kept, is full; make room, or let HF_HOME"

@@ -22,6 +22,7 @@ __all__ = [
     "is_in_hub_cache",
     "listed_files",
     "local_model",
+    "pinned_model",
     "refuse_hub_cache",
 ]
 
@@ -58,6 +59,17 @@ def local_model(model: str | Path) -> str | Path:
         raise CheckpointError(f"model folder {model} not found; {error}") from error
     except CheckpointError as error:
         raise CheckpointError(f"model folder {model} not found, and {error}") from error
+
+
+def pinned_model(model: str | Path) -> str:
+    """Return a model as several machines load the same: of a name on the hub, `hub:` with the
+    commit that it has now.
+    """
+    folder = local_model(model)
+    if folder is model:
+        return str(model)
+    name = HubName.of(str(model).removeprefix(PREFIX))
+    return f"{PREFIX}{name.repository}@{Path(folder).name}"
 
 
 def listed_files(record: object, name: str) -> list[str]:

@@ -95,6 +95,12 @@ def test_a_disk_that_fails_is_the_machines(number: int, remedy: str) -> None:
         raise OSError(number, "no")
 
 
+def test_a_full_disk_is_known_by_the_words_of_a_library_in_rust() -> None:
+    expected = pytest.raises(MachineError, match=r"/cache.*is full")
+    with expected, hub_errors(NAME, None, Path("/cache")):
+        raise RuntimeError("IO Error: No space left on device (os error 28)")
+
+
 def test_an_address_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://me:secret@hub.example:8")

@@ -15,7 +15,12 @@ import pytest
 import mismatch
 from mismatch.errors import CheckpointError
 from mismatch.io.atomic import sealed
-from mismatch.runtime.hub_models import listed_files, local_model, refuse_hub_cache
+from mismatch.runtime.hub_models import (
+    listed_files,
+    local_model,
+    pinned_model,
+    refuse_hub_cache,
+)
 from mismatch.runtime.model_copy import copy_model
 from tests.support.commands import run
 from tests.support.hub import Hub
@@ -138,6 +143,14 @@ def test_nothing_is_stored_in_the_hubs_cache(
     with pytest.raises(CheckpointError, match="hf download"):
         change(NAME, path, image_base_path=IMAGE.parent)
     refuse_hub_cache(BUNDLE)
+
+
+def test_several_machines_load_one_commit(hub: Hub) -> None:
+    commit = hub.add(NAME, BUNDLE)
+    for name in (NAME, f"hub:{NAME}@main", f"hub:{NAME}@{commit}"):
+        assert pinned_model(name) == f"hub:{NAME}@{commit}"
+    assert pinned_model("openclip:tiny") == "openclip:tiny"
+    assert pinned_model(BUNDLE) == str(BUNDLE)
 
 
 def test_a_copy_of_the_hubs_model_has_its_card(hub: Hub, tmp_path: Path) -> None:
