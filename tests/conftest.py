@@ -52,6 +52,7 @@ LONGEST = (
     "test_fsdp",
     "test_benchmarks",
     "test_readme",
+    "test_from_the_hub",
     "test_processes",
     "test_openclip_kinds",
     "test_hf_clip_kinds",
