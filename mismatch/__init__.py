@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mismatch.jobs.label_audit import LabelAudit
     from mismatch.jobs.make_negatives import NegativesResult, make_negatives
     from mismatch.jobs.predict_file import PredictFileResult, predict_file
+    from mismatch.jobs.push import PushResult, push
     from mismatch.jobs.quickstart import QuickstartResult, quickstart
     from mismatch.jobs.serve import serve
     from mismatch.jobs.split import split
@@ -93,6 +94,7 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Predictor",
+    "PushResult",
     "QuickstartResult",
     "ReviewBand",
     "RowExplanation",
@@ -122,6 +124,7 @@ __all__ = [
     "load_backbone",
     "make_negatives",
     "predict_file",
+    "push",
     "quickstart",
     "serve",
     "split",
@@ -155,6 +158,7 @@ _HOMES |= dict.fromkeys(
 )
 _HOMES |= dict.fromkeys(("FetchResult", "fetch"), "jobs.fetch")
 _HOMES |= dict.fromkeys(("Explanation", "explain"), "jobs.explain")
+_HOMES |= dict.fromkeys(("PushResult", "push"), "jobs.push")
 _HOMES |= dict.fromkeys(("QuickstartResult", "quickstart"), "jobs.quickstart")
 _HOMES |= dict.fromkeys(("DoctorResult", "doctor"), "jobs.doctor")
 _HOMES |= {"hookimpl": "backbones.hookspecs"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
-__all__ = ["Advance", "Bar", "progress", "progress_line", "shown_by"]
+__all__ = ["Advance", "Bar", "is_shown", "progress", "progress_line", "shown_by"]
 
 # advance(done, note): how many more items are done, and a function that gives a few words to show
 Advance = Callable[..., None]
@@ -38,6 +38,11 @@ def shown_by(bar: Bar) -> Iterator[None]:
         yield
     finally:
         _bar.reset(token)
+
+
+def is_shown() -> bool:
+    """Return whether somebody shows progress of this thread, or task, by `shown_by`."""
+    return _bar.get() is not None
 
 
 def progress_line(

@@ -52,6 +52,7 @@ LONGEST = (
     "test_fsdp",
     "test_benchmarks",
     "test_readme",
+    "test_from_the_hub",
     "test_processes",
     "test_openclip_kinds",
     "test_hf_clip_kinds",
@@ -198,6 +199,17 @@ def store(request: pytest.FixtureRequest) -> Remote:
         Remote.of("memory://shop") if request.param == "memory" else request.getfixturevalue("s3")
     )
     return Remote.of(f"{bucket}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A stand-in of the model hub that this process asks, with an empty cache and no token."""
+    pytest.importorskip("huggingface_hub")
+    from tests.support.hub import hub_server, use_hub
+
+    with hub_server() as server:
+        use_hub(server, tmp_path / "hub-cache", monkeypatch)
+        yield server
 
 
 @pytest.fixture

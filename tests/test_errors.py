@@ -113,5 +113,5 @@ def test_the_warning_is_a_user_warning() -> None:
     ],
 )
 def test_an_error_says_the_same_in_another_process(error: MismatchError) -> None:
-    again = pickle.loads(pickle.dumps(error))
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (type(again), str(again)) == (type(error), str(error))

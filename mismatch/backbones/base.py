@@ -35,6 +35,7 @@ class Backbone(nn.Module, ABC):
     image_spec: ImageSpec
     text_spec: TextSpec
     model_id: str  # what `load` was asked for; a checkpoint records it
+    commit: str = ""  # 40 hex digits, of the hub's repository; "": its weights come from no hub
     levels_dim: int = 0  # width of `image_levels`; 0: it offers none
     text_levels_dim: int = 0  # width of `text_levels`; 0: it offers none
     # True: claims that its towers, dynamically quantised, embed nearly as in fp32

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from importlib.metadata import EntryPoint
+from typing import Any, Self
 
 from mismatch.backbones.hookspecs import API_VERSION, Load
 from mismatch.errors import BackboneError
@@ -23,6 +24,12 @@ class Origin:
     module: str  # what the entry point names
     distribution: str
     version: str
+
+    @classmethod
+    def of(cls, point: EntryPoint) -> Self:
+        """Return where an entry point's plugin comes from."""
+        known = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+        return cls(point.name, point.value, *known)
 
     def __str__(self) -> str:
         return f"{self.entry_point!r} ({self.module} of {self.distribution} {self.version})"

@@ -42,11 +42,12 @@ _lock = threading.Lock()
 _asking: list[int] = []  # transformers' own time-out, once for each block that is open
 
 
-def check_self_contained(folder: Path, family: str) -> None:
+def check_self_contained(folder: Path, family: str, name: str | None = None) -> None:
     """Raise BackboneError for a folder whose files name others outside of it, or on a model hub:
-    weights of an index, towers of timm, attention kernels, an adapter's base model.
+    weights of an index, towers of timm, attention kernels, an adapter's base model. `name`: what
+    the user calls it, where that is not its path.
     """
-    name = f"{family}: '{folder}'"
+    name = f"{family}: '{folder if name is None else name}'"
     if (folder / ADAPTER).is_file():
         raise BackboneError(
             f"{name} holds an adapter ({ADAPTER}) of a model that lies elsewhere; merge them and"

@@ -217,7 +217,7 @@ def discover(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -> Regi
     trouble: list[Problem] = []
     left_out: list[Origin] = []
     for point in sorted(points, key=_precedence):
-        origin = _origin(point)
+        origin = Origin.of(point)
         if off & {*map(_fold, _names(origin))}:
             left_out.append(origin)
             continue
@@ -245,20 +245,13 @@ def _disabled() -> list[str]:
 
 
 def _precedence(point: EntryPoint) -> tuple[bool, str, str, str]:
-    origin = _origin(point)
+    origin = Origin.of(point)
     return (
         _fold(origin.distribution) != OWN_DISTRIBUTION,
         origin.entry_point,
         origin.distribution,
         origin.module,
     )
-
-
-def _origin(point: EntryPoint) -> Origin:
-    distribution, version = (
-        (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
-    )
-    return Origin(point.name, point.value, distribution, version)
 
 
 def _ask(
@@ -268,8 +261,7 @@ def _ask(
     try:
         plugin = point.load()
         _call_hook(manager, plugin, origin, _collector(offered, origin))
-    # a plugin may fail in any way; the others go on
-    except (Exception, SystemExit) as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the others go on
         message = f"plugin {origin} is broken and left out: {_one_line(error)}"
         return [], [_problem(origin, message, "".join(traceback.format_exception(error)))]
     if not offered:
@@ -367,7 +359,8 @@ def _refuse_model_as_family(reference: str) -> None:
 
 
 def _nearest_model(model_id: str, chosen: BackboneFamily, message: str) -> str:
-    if "did you mean" in message or model_id in chosen.models or Path(model_id).exists():
+    name = model_id.partition("@")[0]
+    if "did you mean" in message or name in chosen.models or Path(model_id).exists():
         return ""
     return did_you_mean(model_id, chosen.models)
 

@@ -80,7 +80,8 @@ def _image(word: str) -> Path | str:
 
 MODEL_OPTIONS = described(
     f"""
-    --model: Folder of a trained model or an ONNX bundle, or FAMILY:MODEL for zero-shot.
+    --model: Folder of a trained model or an ONNX bundle, hub:OWNER/NAME of one on the model hub,
+        or FAMILY:MODEL for zero-shot.
         [default: ${MODEL_ENV}]
     --provider: Where it runs; cuda where there is none is an error; tensorrt: bundles only.
     --batch-size: Images a tower call (auto tries first); four times as many texts.

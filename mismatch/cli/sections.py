@@ -16,7 +16,7 @@ SECTIONS = {
     "Data": ("fetch", "validate", "split", "make-negatives", "audit-labels"),
     "Train": ("train", "evaluate"),
     "Decide": ("calibrate", "tune-threshold"),
-    "Use": ("predict", "explain", "export-onnx", "serve", "benchmark"),
+    "Use": ("predict", "explain", "export-onnx", "push", "serve", "benchmark"),
     "Plugins": ("backbones",),
 }
 VERBS = tuple(verb for verbs in SECTIONS.values() for verb in verbs)

@@ -28,6 +28,7 @@ from mismatch.jobs.options import (
     RowSettings,
     RowSource,
     given_options,
+    located_model,
     model_name,
     open_rows,
 )
@@ -141,6 +142,7 @@ def export_onnx(
     Raises ParityError beyond the limits, CheckpointError for what can't be exported or written.
     """
     settings = RowSettings.of(options)
+    model = located_model(model)
     target = None if triton is None else Path(triton)
     checks = _Checks(
         precision=precision,

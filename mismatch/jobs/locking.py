@@ -10,6 +10,7 @@ from pathlib import Path
 from mismatch.io.locks import locked
 from mismatch.io.replacing import remembered
 from mismatch.runtime.card_file import CARD
+from mismatch.runtime.hub_models import refuse_hub_cache
 from mismatch.runtime.score_file import score_file
 
 __all__ = ["lock_file", "lock_folder", "lock_score"]
@@ -40,5 +41,6 @@ def lock_score(model: str | Path) -> AbstractContextManager[None]:
 
     CheckpointError for what can't store them.
     """
+    refuse_hub_cache(model)
     names = (score_file(model).name, CARD)
     return locked(model, inside=re.compile("|".join(map(re.escape, names))))

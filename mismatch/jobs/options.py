@@ -19,6 +19,7 @@ from mismatch.io.text import did_you_mean
 from mismatch.jobs.fetching import FetchOptions, fetch_rows_ahead, fetched_images
 from mismatch.jobs.value_checks import check_kinds
 from mismatch.runtime.arguments import review_band as checked_band
+from mismatch.runtime.hub_models import local_model
 from mismatch.runtime.predictor import Predictor, load
 from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText, ReviewBand
@@ -35,6 +36,7 @@ __all__ = [
     "check_slice_value",
     "given_options",
     "isolated_decoding",
+    "located_model",
     "model_name",
     "open_predictor",
     "open_rows",
@@ -291,6 +293,11 @@ def check_slice_value(predictor: Predictor, slice_value: str | None) -> None:
             "`slice_value` has no effect: the model has no thresholds by slice, or `threshold` is"
             " given"
         )
+
+
+def located_model(model: str | Path | Predictor) -> str | Path | Predictor:
+    """Return a model, where it is a name on a hub as its folder in the hub's cache."""
+    return model if isinstance(model, Predictor) else local_model(model)
 
 
 def model_name(model: str | Path | Predictor) -> str:

@@ -34,6 +34,7 @@ from mismatch.jobs.results import Result
 from mismatch.jobs.scored_windows import Entry, RunCounts, Window, kept_columns, scored_windows
 from mismatch.jobs.value_checks import check_whole_number, checked
 from mismatch.progress import Advance, progress
+from mismatch.runtime.hub_models import pinned_model
 from mismatch.runtime.languages import UnreadTexts
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.slice_use import SliceUse
@@ -324,7 +325,7 @@ def _predict_on_ray(
         raise InputError(
             "`engine='ray'` loads the model on each machine; pass its folder, or FAMILY:MODEL"
         )
-    outcome = predict_on_ray(str(model), source, output, settings, cluster)
+    outcome = predict_on_ray(pinned_model(model), source, output, settings, cluster)
     counts = outcome.counts
     return PredictFileResult(
         output=str(output),

@@ -36,6 +36,7 @@ from mismatch.jobs.locking import lock_score
 from mismatch.jobs.options import (
     ModelRowOptions,
     ModelRowSettings,
+    located_model,
     model_name,
     open_predictor,
     open_rows,
@@ -187,6 +188,7 @@ def tune_threshold(
     a `Predictor` that was loaded from it.
     """
     settings = ModelRowSettings.of(options)
+    model = located_model(model)
     check_level(level)
     check_whole_number("seed", seed, 0)
     check_whole_number("min_rows", min_rows, 1)

@@ -36,7 +36,7 @@ __all__ = ["ChosenOn", "update_card", "write_bundle_card", "write_checkpoint_car
 STATS = "training_stats.json"  # as training/checkpoint.py names it
 BEST = "best_model"  # as training/folder/earlier.py names it
 UPSTREAM = "config.json"  # of a model in transformers' own format
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(@[\w./-]+)?", re.ASCII)
 BUILT_IN = "built-in images and texts"  # as parity.json names pairs that need no file
 COUNTS = ("epochs", "best_epoch", "train_rows", "val_rows")  # what a run's statistics have
 # figure → list of training_stats.json with its value after each epoch
@@ -138,7 +138,7 @@ def _write(
         "model_card.md.j2",
         bundle=None if parity is None else record,
         base_model=base_model,
-        backbone=_backbone(record["backbone"]),
+        backbone=_backbone(record),
         head=record["head"],
         tune=train.get("tune"),
         mismatch_version=record["mismatch_version"],
@@ -152,20 +152,22 @@ def _write(
     write_card(folder, text)
 
 
-def _backbone(backbone: Mapping[str, Any]) -> dict[str, str]:
+def _backbone(record: Mapping[str, Any]) -> dict[str, str]:
     """Return what may be said of a backbone: a folder's name without where it lies."""
+    backbone = record["backbone"]
     return {
         "family": backbone["family"],
         "model": _hub_name(backbone["model_id"]) or _file_name(backbone["model_id"]),
+        "commit": record.get("backbone_commit") or backbone.get("commit", ""),
         "distribution": backbone["distribution"],
         "version": backbone["version"],
     }
 
 
 def _hub_name(model_id: str) -> str | None:
-    """Return a name that a hub may have; None for a folder."""
-    is_name = HUB_NAME.fullmatch(model_id) and not Path(model_id).exists()
-    return model_id if is_name else None
+    """Return a name that a hub may have, without its revision; None for a folder."""
+    name = HUB_NAME.fullmatch(model_id)
+    return None if name is None or Path(model_id).exists() else name[1]
 
 
 def _base_model(checkpoint: Path, record: Mapping[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from mismatch.errors import CheckpointError
 from mismatch.io.atomic import atomic_file
 from mismatch.io.reading import read_text
 
@@ -16,6 +17,7 @@ __all__ = [
     "SCORE_END",
     "SCORE_START",
     "is_own_card",
+    "published_card",
     "read_score_section",
     "replace_score",
     "write_card",
@@ -52,6 +54,24 @@ def replace_score(folder: Path, section: str) -> bool:
     return parts is not None and write_card(
         folder, parts[0] + SCORE_START + section + SCORE_END + parts[2]
     )
+
+
+def published_card(folder: Path, repository: str, *, links: bool = False) -> str | None:
+    """Return a folder's card for a repository on a hub: one of ours says how to load it from there,
+    one that somebody has written stays as it is. None where there is none, or where it is a link
+    and `links` are not followed.
+    """
+    path = folder / CARD
+    text = _own_text(path.resolve() if links else path)
+    if text is not None:
+        text = text.replace('"this/folder"', f'"hub:{repository}"')
+        return text + _signature(text)
+    if (path.is_symlink() and not links) or not path.is_file():
+        return None
+    try:
+        return read_text(path, LARGEST)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read as a card: {error}") from error
 
 
 def read_score_section(folder: Path) -> str | None:

@@ -13,6 +13,7 @@ from mismatch.errors import CheckpointError
 from mismatch.io.reading import check_regular, read_json
 from mismatch.io.retries import reason
 from mismatch.runtime.bundle import UNHASHED
+from mismatch.runtime.hub_models import is_in_hub_cache
 from mismatch.runtime.score_file import score_file
 
 __all__ = ["copy_model"]
@@ -51,11 +52,12 @@ def copy_model(source: Path, target: Path) -> None:
 
 def _plain_files(folder: Path) -> Iterator[str]:
     """Yield plain files in the folder itself that no list has to name."""
+    links = is_in_hub_cache(folder)  # where every file is one
     for path in folder.iterdir():
         if (
             (path.name in COPIED_WITH or path.name.lower() in UNHASHED)
             and path.is_file()
-            and not path.is_symlink()
+            and (links or not path.is_symlink())
         ):
             yield path.name
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 from mismatch.data.columns import Columns
 from mismatch.data.readers.memory import row_mappings, value_text
 from mismatch.errors import MisuseError
-from mismatch.runtime.arguments import (
-    check_path,
-    check_threads,
-    decisions_in_use,
-    review_band,
-)
+from mismatch.runtime import several
+from mismatch.runtime.arguments import check_path, check_threads, decisions_in_use, review_band
 from mismatch.runtime.common_space import project
 from mismatch.runtime.engines import Engine, Provider, is_bundle, open_engine
+from mismatch.runtime.hub_models import local_model
+from mismatch.runtime.hub_push import Pushed, PushOptions, push_folder
 from mismatch.runtime.languages import unread_warning
 from mismatch.runtime.model_handle import EngineSettings, ModelHandle, ModelOrigin
 from mismatch.runtime.pipeline import EmbeddingMemo, Pipeline, ScoredPair, scored_pair
@@ -40,13 +38,6 @@ from mismatch.runtime.row_pairs import (
     rows_of,
 )
 from mismatch.runtime.scoring import scores_from_logits
-from mismatch.runtime.several import (
-    embed_images,
-    embed_texts,
-    logit_of_pair,
-    logits_of_all,
-    logits_of_pairs,
-)
 from mismatch.runtime.slice_use import SliceUse, warn_of_value
 from mismatch.runtime.text_tower import TextCounts
 from mismatch.specs import LongText, ReviewBand, ScoreSpec
@@ -139,7 +130,7 @@ class Predictor:
         """
         source = image_source(image)
         warn_of_value(self.slices, self.threshold, slice_value)
-        logit = logit_of_pair(self.pipeline, source, text, counts)
+        logit = several.logit_of_pair(self.pipeline, source, text, counts)
         pair = Pair(source, text, None, image_name(image), slice_value)
         return self._prediction(pair, scored_pair(logit))
 
@@ -239,14 +230,14 @@ class Predictor:
         """Score N images and N texts → (N,) similarity scores, pair by pair; raises for the first
         pair that can't be used.
         """
-        return scores_from_logits(logits_of_pairs(self.pipeline, images, texts), self.score)
+        return scores_from_logits(several.logits_of_pairs(self.pipeline, images, texts), self.score)
 
     def score_matrix(self, images: Iterable[Any], texts: Iterable[str]) -> NDArray[np.float64]:
         """Score N images and M texts → (N, M) similarity scores, of each image with each text.
 
         Each is encoded once. Raises for the first image or text that can't be used.
         """
-        return scores_from_logits(logits_of_all(self.pipeline, images, texts), self.score)
+        return scores_from_logits(several.logits_of_all(self.pipeline, images, texts), self.score)
 
     def embed_images(self, images: Iterable[Any]) -> NDArray[np.float32]:
         """Map N images → (N, D) embeddings of length 1 in the space where the head compares images
@@ -254,19 +245,19 @@ class Predictor:
 
         InputError for a bundle whose head is an adapter, which gives scores of pairs only.
         """
-        return project(self.engine, embed_images(self.pipeline, images), "image")
+        return project(self.engine, several.embed_images(self.pipeline, images), "image")
 
     def embed_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Map N texts → (N, D) embeddings of length 1, comparable with those of `embed_images`; of
         a text over the context, of its beginning.
         """
-        return project(self.engine, embed_texts(self.pipeline, texts), "text")
+        return project(self.engine, several.embed_texts(self.pipeline, texts), "text")
 
     def encode_images(self, images: Iterable[Any]) -> NDArray[np.float32]:
         """Map N images → (N, image_dim) embeddings of the image tower, not normalised. Raises for
         the first one that can't be read.
         """
-        return embed_images(self.pipeline, images)[:, : self.engine.image_dim]
+        return several.embed_images(self.pipeline, images)[:, : self.engine.image_dim]
 
     def encode_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Map N texts → (N, text_dim) embeddings of the text tower, not normalised. Raises for an
@@ -274,7 +265,7 @@ class Predictor:
 
         Only the beginning of a text over the context is embedded, whatever `long_text` says.
         """
-        return embed_texts(self.pipeline, texts)[:, : self.engine.text_dim]
+        return several.embed_texts(self.pipeline, texts)[:, : self.engine.text_dim]
 
     @property
     def origin(self) -> str | Path | None:
@@ -285,6 +276,12 @@ class Predictor:
         """Raise CheckpointError where a folder does not hold the model that was loaded."""
         if self._model.origin is not None:
             self._model.origin.check(folder)
+
+    def push_to_hub(self, name: str, **options: Unpack[PushOptions]) -> Pushed:
+        """Push the folder that it was loaded from to OWNER/NAME; see `mismatch.push`."""
+        if self.origin is not None:
+            self.check_folder(self.origin)
+        return push_folder(self.origin, name, **options)
 
     def close(self) -> None:
         """Let go of the model. Calls that run go on; later ones raise InputError."""
@@ -371,7 +368,8 @@ def load(  # noqa: PLR0913
     review: ReviewBand | tuple[float, float] | None = None,
     decoder: Decoder | None = None,
 ) -> Predictor:
-    """Open a checkpoint folder, a bundle folder or a backbone's name (zero-shot), ready to predict.
+    """Open a checkpoint folder, a bundle folder, one of the hub (`OWNER/NAME`, or
+    `hub:OWNER/NAME@REVISION`), or a backbone's name (zero-shot), ready to predict.
 
     `provider`: where it runs, auto, cpu, cuda or, for bundles, tensorrt (cuda without CUDA is an
     error, never a quiet fallback); `threads`: of the towers, by default as many as the engine
@@ -382,7 +380,7 @@ def load(  # noqa: PLR0913
     """
     review_band(review)  # what is wrong here is said before a model is loaded
     settings = EngineSettings.checked(batch_size, workers, long_text, cache, decoder)
-    place = check_path(path, "model")
+    place = local_model(check_path(path, "model"))
     origin = ModelOrigin.of(place, provider, threads)
     engine = open_engine(place, provider, check_threads(threads))
     origin.check(place)

@@ -13,6 +13,7 @@ from mismatch.errors import CheckpointError, InputError
 from mismatch.io.atomic import SEAL, is_sealed, sealed, write_json
 from mismatch.io.reading import parse_json, read_text
 from mismatch.runtime.bundle import MANIFEST
+from mismatch.runtime.hub_models import refuse_hub_cache
 from mismatch.specs import ScoreSpec
 
 __all__ = ["has_score", "read_score", "score_file", "weights_digest", "write_score"]
@@ -42,6 +43,7 @@ def score_file(folder: str | Path) -> Path:
 
 def write_score(folder: str | Path, score: ScoreSpec) -> None:
     """Replace a checkpoint's or a bundle's calibration and thresholds, at once or not at all."""
+    refuse_hub_cache(folder)
     path = score_file(folder)
     write_json(path, sealed(_record(path) | {"score": score.to_dict()}))
 

@@ -73,7 +73,9 @@ CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 class Settings:
     """Everything but the models' own. InputError for what is none of the type, or out of bounds."""
 
-    model: Text = Field(description="Folder of a bundle or a checkpoint, or FAMILY:MODEL.")
+    model: Text = Field(
+        description="Folder of a bundle or a checkpoint, hub:OWNER/NAME, or FAMILY:MODEL."
+    )
     models: dict[ModelName, Text] = setting("Further models, by the name that requests give.", {})
     provider: Provider = setting("Where the towers run.", "auto")
     threads: Annotated[int, Field(ge=1, le=1024)] | None = setting(

@@ -33,6 +33,7 @@ class DeclarationChecks(Checks):
             "image_spec": ImageSpec,
             "text_spec": TextSpec,
             "model_id": str,
+            "commit": str,
         }
         for name, kind in wanted.items():
             if not isinstance(value := getattr(backbone, name, None), kind):

@@ -46,6 +46,7 @@ WarningKind = Literal[
     "learning_rate",  # one that rarely works with a pretrained backbone
     "shared_rows",  # validation images that stand among those to train on
     "one_label",  # validation rows of one label only
+    "unpinned",  # a backbone of a hub without a revision
     "long_text",  # texts over the context, which lose their end
     "language",  # texts in a language that the backbone's tokenizer can't read
     "older_head",  # a head of an older pipeline, which is left out

@@ -58,6 +58,7 @@ STATS = "training_stats.json"
 NOTE = "training_state.json"
 PARTS = "training_state.pt"
 OURS = frozenset({META, HEAD, STATS, NOTE, PARTS})  # every other file is the backbone's
+BACKBONE = ("family", "model_id", "distribution", "version", "api_version")
 
 
 @dataclass(frozen=True)
@@ -77,21 +78,21 @@ class CheckpointMeta:
     files: dict[str, str] = field(default_factory=dict, compare=False)
     # of the backbone's image spec, which its own files may not know; older ones ignored it
     colour_profile: ColourProfile = "convert"
+    commit: str = ""  # of the hub's repository that the backbone was first loaded from
 
     @property
     def backbone(self) -> dict[str, Any]:
         """Return the part that a bundle's manifest carries too."""
-        return {
-            name: getattr(self, name)
-            for name in ("family", "model_id", "distribution", "version", "api_version")
-        }
+        parts = {name: getattr(self, name) for name in BACKBONE}
+        return parts | ({"commit": self.commit} if self.commit else {})
 
     def to_dict(self) -> dict[str, Any]:
         """Return it with plain JSON types."""
         return {
             "format_version": FORMAT_VERSION,
             "mismatch_version": self.mismatch_version,
-            "backbone": self.backbone,
+            "backbone": {name: getattr(self, name) for name in BACKBONE},
+            "backbone_commit": self.commit,  # apart: earlier versions refuse more in `backbone`
             "head": self.head.to_dict(),
             "score": self.score.to_dict(),
             "train": self.train,
@@ -110,13 +111,14 @@ class CheckpointMeta:
             mismatch_version=data["mismatch_version"],
             files=data.get("files", {}),
             colour_profile=data.get("colour_profile", "ignore"),
+            commit=data.get("backbone_commit", ""),
         )
         meta._check_types()
         return meta
 
     def _check_types(self) -> None:
         """Raise InputError for a value of another type than the annotations say."""
-        for name in ("family", "model_id", "distribution", "version", "mismatch_version"):
+        for name in ("family", "model_id", "distribution", "version", "mismatch_version", "commit"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} is no text")
         check_choice(self, "colour_profile", ColourProfile)
@@ -146,12 +148,12 @@ def meta_for(
     *,
     score: ScoreSpec | None = None,
     train: dict[str, Any] | None = None,
+    commit: str = "",
 ) -> CheckpointMeta:
     """Return the meta of a detector made here and now. Without a score spec it scores by plain
-    probability and 0.5.
+    probability and 0.5. `commit`: of the backbone's files on the hub.
     """
     plugin = families()[family]
-    score = score or ScoreSpec("probability", 0.5)
     return CheckpointMeta(
         family,
         model_id,
@@ -159,9 +161,10 @@ def meta_for(
         plugin.version,
         plugin.api_version,
         head,
-        score,
+        score or ScoreSpec("probability", 0.5),
         train or {},
         __version__,
+        commit=commit,
     )
 
 
@@ -178,9 +181,8 @@ def foreign_files(folder: Path) -> list[str]:
         listed = read_meta(folder).files
     except CheckpointError:
         return []
-    names = sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
-    )
+    paths = [path for path in folder.rglob("*") if not path.is_dir()]
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
     return [
         name
         for name in names
@@ -274,9 +276,8 @@ def _known_hashes(folder: Path | None) -> dict[str, str]:
 
 def _hashes(folder: Path, known_hashes: Mapping[str, str]) -> dict[str, str]:
     """Return the hashes of all files in a checkpoint that nothing rewrites later."""
-    names = sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    )
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
     return {
         name: known_hashes.get(name) or sha256_file(folder / name)
         for name in names
@@ -368,14 +369,14 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     meta = read_meta(folder)
     _check_files(folder, meta.files)
     require_family(meta.family, meta.distribution, meta.version)
-    # the whole path, so that a folder called tiny is not taken for the model
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn, to be replaced
+        # the whole path, so that a folder called tiny is not taken for the model
         backbone = load_backbone(meta.family, str(folder.resolve()))
-    backbone.model_id = meta.model_id
-    see_colours(backbone, meta.colour_profile)
-    check_widths(folder, backbone, meta.head)
-    check_head_size(folder / HEAD, meta.head)
-    with torch.random.fork_rng(devices=[]):  # its first weights are drawn, to be replaced
+        backbone.model_id = meta.model_id
+        backbone.commit = meta.commit
+        see_colours(backbone, meta.colour_profile)
+        check_widths(folder, backbone, meta.head)
+        check_head_size(folder / HEAD, meta.head)
         head = build_head(meta.head)
     detector = Detector(backbone, head)
     load_head(detector, folder / HEAD)

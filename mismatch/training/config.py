@@ -101,7 +101,8 @@ class TrainConfig:
         "hf-clip",
     )
     model_name: str | Path | None = option(
-        "MODEL of the family, a local directory, or a mismatch checkpoint to go on from.",
+        "MODEL of the family, MODEL@REVISION of a hub, a local directory, or a mismatch checkpoint"
+        " to go on from.",
         None,
         shown="the family's own",
     )

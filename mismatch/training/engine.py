@@ -225,7 +225,11 @@ def open_backbone(
         )
     detector = Detector(backbone, build_head(head_spec_for(backbone, "zero-shot")))
     meta = meta_for(
-        family, model_id, detector.head.spec, score=ScoreSpec("cosine", cosine_threshold(backbone))
+        family,
+        model_id,
+        detector.head.spec,
+        score=ScoreSpec("cosine", cosine_threshold(backbone)),
+        commit=backbone.commit,
     )
     return TorchEngine(detector, meta, device=device)
 

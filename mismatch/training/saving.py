@@ -151,4 +151,5 @@ class Saver:
             spec,
             score=replace(score, long_text=start.long_text),
             train=self.config.to_dict() | options,
+            commit=start.detector.backbone.commit,
         )

@@ -37,7 +37,7 @@ MODELS = [
 
 
 def load(model_id: str) -> Backbone:
-    """Load a hub id, a local directory, or `tiny`."""
+    """Load a hub id, `NAME` or `NAME@REVISION`, a local directory, or `tiny`."""
     from mismatch_hf_clip.backbone import load
 
     return load(model_id)

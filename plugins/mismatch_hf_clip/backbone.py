@@ -22,8 +22,10 @@ from torch import Tensor
 from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.hub import fetch_backbone, transformers_weights
 from mismatch.backbones.model_folders import OWN_CODE, check_self_contained, no_code_of_models
 from mismatch.errors import BackboneError, MismatchError, MissingExtraError
+from mismatch.runtime.hub import Snapshot
 from mismatch.specs import TextSpec
 from mismatch_hf_clip.images import image_spec, pixels
 from mismatch_hf_clip.texts import context_length, settle_padding, text_spec, upstream_ids
@@ -34,7 +36,6 @@ TINY = "tiny"
 CLIP_THRESHOLD = 0.25  # cosine, from which trained CLIP models call a pair a match
 CLIP_VOCABULARY = 49408  # tokens
 QUOTED = 200  # characters of an error of another library
-HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
 _PARTS = {
     "AutoConfig": "config.json",
     "AutoModel": "the weights",
@@ -252,7 +253,9 @@ def _number(parameter: Any) -> float | None:
 
 
 def load(model_id: str) -> HfClipBackbone:
-    """Load a hub id, a local directory, or `tiny`; BackboneError in one line."""
+    """Load a hub id, `NAME` or `NAME@REVISION`, a local directory, or `tiny`; BackboneError in one
+    line.
+    """
     with _quiet(), no_code_of_models():
         return _tiny() if model_id == TINY else _pretrained(model_id)
 
@@ -266,7 +269,15 @@ def _pretrained(model_id: str) -> HfClipBackbone:
         )
     if directory.is_dir():
         check_self_contained(directory, "hf-clip")
-    source = str(directory) if directory.is_dir() else _on_hub(model_id)
+        return _from_folder(str(directory), model_id)
+    snapshot = _on_hub(model_id)
+    backbone = _from_folder(str(snapshot.folder), model_id)
+    backbone.commit = snapshot.commit
+    return backbone
+
+
+def _from_folder(source: str, model_id: str) -> HfClipBackbone:
+    """Load a folder, of the user's or of the hub's cache; `model_id`: what the user asked for."""
     config = _from(transformers.AutoConfig, source, model_id)
     _check_kind(config, model_id)
     model, report = _from(
@@ -287,18 +298,15 @@ def _pretrained(model_id: str) -> HfClipBackbone:
     return HfClipBackbone(model, processor, tokenizer, model_id)
 
 
-def _on_hub(model_id: str) -> str:
-    """Raise at once where the hub can't be reached; transformers would try six times, for 23
-    seconds.
-    """
+def _on_hub(model_id: str) -> Snapshot:
+    """Download what transformers would read, where the hub's cache lacks it."""
     try:
-        if not isinstance(huggingface_hub.try_to_load_from_cache(model_id, "config.json"), str):
-            huggingface_hub.get_hf_file_metadata(
-                huggingface_hub.hf_hub_url(model_id, "config.json"), timeout=HUB_TIMEOUT
-            )
-    except Exception as error:
-        raise BackboneError(_explain(model_id, model_id, "AutoConfig", error)) from error
-    return model_id
+        return fetch_backbone(model_id, model_id, "hf-clip", transformers_weights)
+    except BackboneError as error:
+        raise BackboneError(
+            f"{error}; or give a local directory that a model and its processor were saved to, or"
+            " 'tiny', which needs no network"
+        ) from error
 
 
 def _from(kind: Any, source: str, model_id: str, **options: Any) -> Any:
@@ -306,20 +314,14 @@ def _from(kind: Any, source: str, model_id: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:
-        raise BackboneError(_explain(source, model_id, kind.__name__, error)) from error
+        raise BackboneError(_explain(model_id, kind.__name__, error)) from error
 
 
-def _explain(source: str, model_id: str, part: str, error: Exception) -> str:
-    if Path(source).is_dir():
-        name = _PARTS.get(part, "the tokenizer")
-        return (
-            f"hf-clip: '{model_id}' is not a whole directory of a transformers model: {name} can't"
-            f" be read from it ({_first_line(error)})"
-        )
+def _explain(model_id: str, part: str, error: Exception) -> str:
+    name = _PARTS.get(part, "the tokenizer")
     return (
-        f"hf-clip: '{model_id}' is neither a local directory nor to be had from the model hub"
-        f" ({_first_line(error)}); give a directory that a model and its processor were saved to,"
-        " or 'tiny', which needs no network"
+        f"hf-clip: '{model_id}' is not a whole directory of a transformers model: {name} can't"
+        f" be read from it ({_first_line(error)})"
     )
 
 
@@ -379,9 +381,7 @@ def _tokenizer(source: str, config: Any, vocabulary: int, model_id: str) -> Any:
     """Return the model's own tokenizer; CLIP's where a directory has weights of CLIP's vocabulary
     and no tokenizer, as older pipelines saved it.
     """
-    if Path(source).is_dir() and not any(
-        all((Path(source) / name).is_file() for name in names) for names in _TOKENIZERS
-    ):
+    if not any(all((Path(source) / name).is_file() for name in names) for names in _TOKENIZERS):
         if config.model_type == "clip" and vocabulary == CLIP_VOCABULARY:
             return _clip_tokenizer()
         raise BackboneError(

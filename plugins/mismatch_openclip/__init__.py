@@ -32,7 +32,9 @@ MODELS = [
 
 
 def load(model_id: str) -> Backbone:
-    """Load `ARCH/TAG`, `ARCH/checkpoint.pt`, `ARCH/untrained`, a local directory, or `tiny`."""
+    """Load `ARCH/TAG`, `ARCH/TAG@REVISION`, `ARCH/checkpoint.pt`, `ARCH/untrained`,
+    `hf-hub:OWNER/NAME`, a local directory, or `tiny`.
+    """
     from mismatch_openclip.loading import load
 
     return load(model_id)

@@ -4,36 +4,51 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import huggingface_hub
 import open_clip
 import torch
 from open_clip.model import set_model_preprocess_cfg
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg
 
 from mismatch.backbones.model_folders import OWN_CODE, check_self_contained, no_code_of_models
 from mismatch.errors import BackboneError
 from mismatch_openclip.backbone import CONFIG, TEXT_CONFIG, WEIGHTS, OpenClipBackbone
-from mismatch_openclip.tokenizer import VOCAB_SIZE, TextSource, clip_vocabulary, own_vocabulary
+from mismatch_openclip.on_hub import (
+    HUB,
+    TOKENIZERS,
+    not_had,
+    repository,
+    text_tower_options,
+    tokenizer_folder,
+    tower_folder,
+    weights_of_tag,
+)
+from mismatch_openclip.tokenizer import (
+    CONTEXT_LENGTH,
+    VOCAB_SIZE,
+    TextSource,
+    clip_vocabulary,
+    own_vocabulary,
+)
 
 __all__ = ["check", "load"]
 
 TINY = "tiny"
 UNTRAINED = "untrained"
-# open_clip's own prefixes
-HUB = "hf-hub:"
-LOCAL = "local-dir:"
-HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
+LOCAL = "local-dir:"  # open_clip's own prefix
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-# files, one of which every tokenizer of transformers has
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
+# what a pretrained tag says of how images are prepared
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 # options of open_clip's own for a tokenizer; others would go to transformers, as trust_remote_code
 TOKENIZER_OPTIONS = {"clean", "language", "reduction_mask", "strip_sep_token", "tokenizer_mode"}
 TINY_CONFIG: dict[str, Any] = {
@@ -51,7 +66,7 @@ TINY_CONFIG: dict[str, Any] = {
 
 def load(model_id: str) -> OpenClipBackbone:
     """Load `ARCH/TAG`, `ARCH/checkpoint.pt`, `ARCH/untrained` (random weights), `hf-hub:ORG/REPO`,
-    a local directory, or `tiny`.
+    a local directory, or `tiny`. What comes from the hub may have `@REVISION` behind it.
 
     Raises BackboneError in one line.
     """
@@ -61,7 +76,7 @@ def load(model_id: str) -> OpenClipBackbone:
         directory = Path(model_id).expanduser()
         if directory.is_dir():
             return _from_directory(directory, model_id)
-        return _from_hub(model_id) if model_id.startswith(HUB) else _from_name(model_id)
+        return _from_repository(model_id) if model_id.startswith(HUB) else _from_name(model_id)
 
 
 def _tiny() -> OpenClipBackbone:
@@ -85,6 +100,51 @@ def _seeded() -> Iterator[None]:
 
 
 def _from_directory(directory: Path, model_id: str) -> OpenClipBackbone:
+    config = _read_config(directory, model_id)
+    check_self_contained(directory, "openclip")
+    _check_image_tower(directory, config)
+    text_tower = config["text_cfg"].get("hf_model_name")
+    if text_tower and not (directory / TEXT_CONFIG).is_file():
+        raise BackboneError(
+            f"openclip: directory '{model_id}' has no {TEXT_CONFIG} for its text tower"
+            f" '{text_tower}', which would be looked up on the model hub; put it there"
+        )
+    if not any(path.suffix in CHECKPOINTS for path in directory.iterdir()):
+        raise BackboneError(
+            f"openclip: directory '{model_id}' has no weights ({WEIGHTS}); save the model again"
+        )
+    if config["text_cfg"].get("hf_tokenizer_name"):
+        _check_tokenizer(directory, config, model_id)
+    return _from_folder(directory, config, model_id, tower=directory, tokenizer=directory)
+
+
+def _from_repository(model_id: str) -> OpenClipBackbone:
+    """Load a repository on the hub, in open_clip's own format."""
+    snapshot = repository(model_id)
+    folder = snapshot.folder
+    config = _read_config(folder, model_id)
+    _check_image_tower(folder, config)
+    name = config["text_cfg"].get("hf_tokenizer_name")
+    tokenizer = folder if _has_tokenizer(folder) or not name else tokenizer_folder(str(name))
+    tower = tower_folder(folder, config)
+    backbone = _from_folder(folder, config, model_id, tower=tower, tokenizer=tokenizer)
+    backbone.commit = snapshot.commit
+    return backbone
+
+
+def _from_folder(
+    folder: Path, config: dict[str, Any], model_id: str, *, tower: Path | None, tokenizer: Path
+) -> OpenClipBackbone:
+    """Load a folder. `tower`: where the config.json of a text tower of transformers lies;
+    `tokenizer`: where a tokenizer does that isn't CLIP's.
+    """
+    texts = _texts(tokenizer, config, model_id)
+    options = text_tower_options(config, tower)
+    model = _create(f"{LOCAL}{folder}", model_id, require_pretrained=True, **options)
+    return OpenClipBackbone(model, config, model_id, texts)
+
+
+def _read_config(directory: Path, model_id: str) -> dict[str, Any]:
     if not (directory / CONFIG).is_file():
         raise BackboneError(
             f"openclip: directory '{model_id}' has no {CONFIG}; give one that open_clip saved, or"
@@ -97,68 +157,41 @@ def _from_directory(directory: Path, model_id: str) -> OpenClipBackbone:
             f"openclip: {directory / CONFIG} can't be read ({error}); save the model again"
         ) from None
     check(config, model_id)
-    check_self_contained(directory, "openclip")
-    _check_own_towers(directory, config, model_id)
-    if not any(path.suffix in CHECKPOINTS for path in directory.iterdir()):
-        raise BackboneError(
-            f"openclip: directory '{model_id}' has no weights ({WEIGHTS}); save the model again"
-        )
-    texts = _texts(f"{LOCAL}{directory}", config, model_id)
-    return OpenClipBackbone(
-        _create(
-            f"{LOCAL}{directory}",
-            model_id,
-            require_pretrained=True,
-            **_own_text_tower(directory, config),
-        ),
-        config,
-        model_id,
-        texts,
-    )
+    return dict(config)
 
 
-def _check_own_towers(directory: Path, config: dict[str, Any], model_id: str) -> None:
-    """Refuse a directory whose towers would be read from elsewhere: another folder or the hub."""
+def _check_image_tower(directory: Path, config: dict[str, Any]) -> None:
+    """Refuse a directory whose image tower would be read from elsewhere: another folder or the
+    hub.
+    """
     image_tower = str(config["vision_cfg"].get("timm_model_name") or "")
     if ":" in image_tower or "/" in image_tower:
         raise BackboneError(
             f"openclip: {directory / CONFIG} names the image tower '{image_tower}', which lies"
             " outside of the directory; name an architecture of timm"
         )
-    text_tower = config["text_cfg"].get("hf_model_name")
-    if text_tower and not (directory / TEXT_CONFIG).is_file():
-        raise BackboneError(
-            f"openclip: directory '{model_id}' has no {TEXT_CONFIG} for its text tower"
-            f" '{text_tower}', which would be looked up on the model hub; put it there"
-        )
 
 
-def _own_text_tower(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Return options that build a text tower of transformers by the directory's own config.json,
-    where there is one, and not by the model hub's.
-    """
-    text = config["text_cfg"]
-    if "hf_model_name" not in text or not (directory / TEXT_CONFIG).is_file():
-        return {}
-    return {"text_cfg": text | {"hf_model_name": str(directory), "hf_model_pretrained": False}}
+def _has_tokenizer(directory: Path) -> bool:
+    return any((directory / file).is_file() for file in TOKENIZERS)
 
 
-def _from_hub(model_id: str) -> OpenClipBackbone:
-    """Load a repository in open_clip's own format."""
-    _reach_hub(model_id.removeprefix(HUB), [CONFIG], model_id)
-    try:
-        config = open_clip.get_model_config(model_id)
-    except Exception as error:
-        raise BackboneError(_explain(model_id, error)) from error
-    check(config, model_id)
-    texts = _texts(model_id, config, model_id)
-    return OpenClipBackbone(
-        _create(model_id, model_id, require_pretrained=True), config, model_id, texts
+def _check_tokenizer(directory: Path, config: dict[str, Any], model_id: str) -> None:
+    if _has_tokenizer(directory):
+        return
+    name = config["text_cfg"]["hf_tokenizer_name"]
+    remedy = (
+        f"save that of '{name}' there: transformers.AutoTokenizer"
+        f".from_pretrained('{name}').save_pretrained('{model_id}')"
+    )
+    raise BackboneError(
+        f"openclip: directory '{model_id}' has no tokenizer ({TOKENIZERS[0]}), which its"
+        f" model needs; {remedy}"
     )
 
 
 def _from_name(model_id: str) -> OpenClipBackbone:
-    """Load `ARCH/TAG`, `ARCH/checkpoint.pt` or `ARCH/untrained`."""
+    """Load `ARCH/TAG`, `ARCH/TAG@REVISION`, `ARCH/checkpoint.pt` or `ARCH/untrained`."""
     architecture, _, weights = model_id.partition("/")
     config = (
         open_clip.get_model_config(architecture)
@@ -168,28 +201,75 @@ def _from_name(model_id: str) -> OpenClipBackbone:
     if config is None:
         raise BackboneError(_unknown(architecture, model_id))
     check(config, model_id)
-    tag = open_clip.get_pretrained_cfg(architecture, weights)
-    if tag:
-        _check_tag(tag, config, model_id)
-    elif weights != UNTRAINED:
-        _check_checkpoint(architecture, weights, model_id)
-        weights = str(Path(weights).expanduser())
-    texts = _texts(architecture, config, model_id)
     if weights == UNTRAINED:
         with _seeded():
-            return OpenClipBackbone(
-                _settled(_create(architecture, model_id, pretrained_text=False)),
-                config,
-                model_id,
-                texts,
-                trained=False,
-            )
-    options = {
-        "pretrained": weights,
-        "force_quick_gelu": bool(config.get("quick_gelu")),
-        "require_pretrained": True,
-    }
-    return OpenClipBackbone(_create(architecture, model_id, **options), config, model_id, texts)
+            tower = text_tower_options(config, tower_folder(None, config))
+            model = _settled(_create(architecture, model_id, pretrained_text=False, **tower))
+        texts = _texts(_tokenizer_of_name(config), config, model_id)
+        return OpenClipBackbone(model, config, model_id, texts, trained=False)
+    name, revision = _revision(weights)
+    tag = open_clip.get_pretrained_cfg(architecture, name)
+    if tag and tag.get("hf_hub"):
+        return _from_tag(architecture, tag, revision, config, model_id)
+    if not tag:
+        _check_checkpoint(architecture, weights, model_id)
+        weights = str(Path(weights).expanduser())
+    elif revision:
+        raise BackboneError(
+            f"openclip: the weights of '{architecture}/{name}' come from no hub, so there is no"
+            f" revision '{revision}' of them; leave it out"
+        )
+    return _with_weights(architecture, {"pretrained": weights}, config, model_id)
+
+
+def _from_tag(
+    architecture: str,
+    tag: dict[str, Any],
+    revision: str | None,
+    config: dict[str, Any],
+    model_id: str,
+) -> OpenClipBackbone:
+    """Load a pretrained tag whose weights lie on the hub."""
+    path, snapshot = weights_of_tag(tag, revision, model_id)
+    # open_clip only warns of another activation than the one that the weights were trained with
+    config["quick_gelu"] = bool(config.get("quick_gelu") or tag.get("quick_gelu"))
+    preprocessing = {name: tag[name] for name in PREPROCESSING if name in tag}
+    options = {"pretrained": str(path), "force_preprocess_cfg": preprocessing}
+    repository_name = tag["hf_hub"].rpartition("/")[0]
+    commits = {repository_name: snapshot.commit}
+    backbone = _with_weights(architecture, options, config, model_id, commits)
+    backbone.commit = snapshot.commit
+    return backbone
+
+
+def _with_weights(
+    architecture: str,
+    options: dict[str, Any],
+    config: dict[str, Any],
+    model_id: str,
+    commits: Mapping[str, str] = MappingProxyType({}),
+) -> OpenClipBackbone:
+    """Load an architecture of open_clip's with weights. `commits`: repository on the hub → the one
+    that a tokenizer is taken of too.
+    """
+    texts = _texts(_tokenizer_of_name(config, commits), config, model_id)
+    model = _create(
+        architecture,
+        model_id,
+        force_quick_gelu=bool(config.get("quick_gelu")),
+        require_pretrained=True,
+        **options,
+        **text_tower_options(config, tower_folder(None, config)),
+    )
+    return OpenClipBackbone(model, config, model_id, texts)
+
+
+def _revision(weights: str) -> tuple[str, str | None]:
+    """Return a tag and its revision; a file's name is taken as it is."""
+    if Path(weights).expanduser().is_file():
+        return weights, None
+    name, _, revision = weights.partition("@")
+    return name, revision or None
 
 
 def _settled(model: Any) -> Any:
@@ -202,71 +282,31 @@ def _settled(model: Any) -> Any:
     return model
 
 
-def _texts(source: str, config: dict[str, Any], model_id: str) -> TextSource:
-    """Return the tokenizer that open_clip.get_tokenizer takes for `source`."""
-    text = config["text_cfg"]
-    name = text.get("hf_tokenizer_name")
+def _tokenizer_of_name(
+    config: dict[str, Any], commits: Mapping[str, str] = MappingProxyType({})
+) -> Path | None:
+    """Return the folder of the tokenizer that an architecture names; None for CLIP's own."""
+    name = config["text_cfg"].get("hf_tokenizer_name")
     if not name:
+        return None
+    return Path(name) if Path(name).is_dir() else tokenizer_folder(name, commits.get(name, ""))
+
+
+def _texts(folder: Path | None, config: dict[str, Any], model_id: str) -> TextSource:
+    """Return CLIP's tokenizer, or the one in a folder where the configuration names one."""
+    text = config["text_cfg"]
+    if folder is None or not text.get("hf_tokenizer_name"):
         return clip_vocabulary(text)
-    if source.startswith(LOCAL):
-        if not any((Path(source.removeprefix(LOCAL)) / file).is_file() for file in TOKENIZERS):
-            remedy = (
-                f"save that of '{name}' there: transformers.AutoTokenizer"
-                f".from_pretrained('{name}').save_pretrained('{model_id}')"
-            )
-            raise BackboneError(
-                f"openclip: directory '{model_id}' has no tokenizer ({TOKENIZERS[0]}), which its"
-                f" model needs; {remedy}"
-            )
-    elif not Path(name).is_dir():
-        _reach_hub(name, list(reversed(TOKENIZERS)), model_id, "tokenizer")
     try:
-        upstream = open_clip.get_tokenizer(source)
+        upstream = HFTokenizer(
+            str(folder),
+            context_length=text.get("context_length", CONTEXT_LENGTH),
+            tokenizer_mode=text.get("tokenizer_mode"),
+            **(text.get("tokenizer_kwargs") or {}),
+        )
     except Exception as error:
         raise BackboneError(_explain(model_id, error)) from error
     return own_vocabulary(upstream, text, model_id)
-
-
-def _reach_hub(repository: str, files: list[str], model_id: str, what: str = "weights") -> None:
-    """Raise at once where the hub can't be reached; open_clip would try twelve times, for 46
-    seconds.
-    """
-    try:
-        if not any(
-            isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str)
-            for file in files
-        ):
-            huggingface_hub.get_hf_file_metadata(
-                huggingface_hub.hf_hub_url(repository, files[0]), timeout=HUB_TIMEOUT
-            )
-    except huggingface_hub.errors.EntryNotFoundError:
-        return  # reached; the file may have another name
-    except Exception as error:
-        raise BackboneError(_not_had(model_id, error, what)) from error
-
-
-def _not_had(model_id: str, error: Exception, what: str = "weights") -> str:
-    lines = [line.strip(" .") for line in str(error).splitlines() if line.strip()] or [
-        type(error).__name__
-    ]
-    verb = "are" if what.endswith("s") else "is"
-    return (
-        f"openclip: the {what} of '{model_id}' {verb} not to be had from the model hub"
-        f" ({lines[0]}); give a directory that open_clip saved, ARCH/checkpoint.pt, or 'tiny',"
-        " which needs no network"
-    )
-
-
-def _check_tag(tag: dict[str, Any], config: dict[str, Any], model_id: str) -> None:
-    """Compute the activation that the weights were trained with (open_clip only warns of another
-    one), and see that the hub is there.
-    """
-    config["quick_gelu"] = bool(config.get("quick_gelu") or tag.get("quick_gelu"))
-    if tag.get("hf_hub"):
-        repository, _, file = tag["hf_hub"].rpartition("/")
-        _reach_hub(
-            repository, [file] if file else [WEIGHTS, "open_clip_pytorch_model.bin"], model_id
-        )
 
 
 def _create(name: str, model_id: str, **options: Any) -> Any:
@@ -278,10 +318,16 @@ def _create(name: str, model_id: str, **options: Any) -> Any:
 
 
 def _explain(model_id: str, error: Exception) -> str:
-    if "download" in str(error):
-        return _not_had(model_id, error)
+    if "download" in str(error):  # of a tag whose weights are on no hub
+        lines = [line.strip(" .") for line in str(error).splitlines() if line.strip()]
+        return str(not_had(f"openclip: the weights of '{model_id}' are not to be had ({lines[0]})"))
     if "trust_remote_code" in str(error):
         return f"openclip: '{model_id}' can't be loaded ({OWN_CODE})"
+    if "weights_only" in str(error):  # torch's own words say how to run what a file holds
+        return (
+            f"openclip: '{model_id}' can't be loaded (its weights are damaged or hold more than"
+            " tensors, so nothing of it was run)"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"openclip: '{model_id}' can't be loaded ({' '.join(lines[:2]) or type(error).__name__})"
 

@@ -124,6 +124,7 @@ def test_the_metadata(wheel: zipfile.ZipFile) -> None:
         "dev",
         "docs",
         "heif",
+        "hub",
         "parquet",
         "ray",
         "remote",
@@ -250,7 +251,7 @@ def test_the_light_parts_import_only_base_dependencies() -> None:
     imported = third_party(modules(LIGHT_PARTS))
     lazily = {
         name
-        for extra in ("audit", "heif", "parquet", "remote")
+        for extra in ("audit", "heif", "hub", "parquet", "remote")
         for name in declared(PROJECT["optional-dependencies"][extra])
     }  # with the pip line where they are missing
     assert imported <= declared(PROJECT["dependencies"]) | lazily

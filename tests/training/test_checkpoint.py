@@ -15,11 +15,14 @@ import torch
 
 from mismatch.errors import CheckpointError
 from mismatch.io.atomic import sealed
+from mismatch.specs import HeadSpec
 from mismatch.training import checkpoint
 from mismatch.training.checkpoint import (
+    CheckpointMeta,
     clone_checkpoint,
     is_checkpoint,
     load_detector,
+    meta_for,
     read_meta,
     save_checkpoint,
     write_meta,
@@ -447,3 +450,16 @@ def test_all_files_of_a_checkpoint_have_one_mode(
     assert {path.name: path.stat().st_mode & 0o777 for path in files} == dict.fromkeys(
         [path.name for path in files], 0o644
     )
+
+
+def test_the_commit_on_the_hub_is_kept_and_older_files_have_none() -> None:
+    """Apart from `backbone`, of which earlier versions take exactly five values."""
+    head = HeadSpec("cosine", 4, 4, 4)
+    meta = meta_for("openclip", "ViT-B-32/openai", head, commit="0a" * 20)
+    written = meta.to_dict()
+    assert CheckpointMeta.from_dict(written) == meta
+    assert set(written["backbone"]) == set(meta.backbone) - {"commit"}
+    assert meta.backbone["commit"] == "0a" * 20  # as a bundle's manifest has it
+    del written["backbone_commit"]
+    assert CheckpointMeta.from_dict(written).commit == ""
+    assert "commit" not in CheckpointMeta.from_dict(written).backbone

@@ -22,6 +22,7 @@ from mismatch.progress import progress as show_progress
 from mismatch.runtime.batch_size import choose_batch_size
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.embedding import embed_images, embed_texts
+from mismatch.runtime.hub_models import local_model
 from mismatch.runtime.long_text import cutting_problem
 from mismatch.runtime.pipeline import Engine, Pipeline
 from mismatch.runtime.predictor import is_bundle, load
@@ -141,6 +142,7 @@ def open_embedder(
     """Open a checkpoint or bundle folder, a folder of an older pipeline, or FAMILY[:MODEL]. The
     towers need share no space, as heads are trained.
     """
+    reference = str(local_model(reference))
     if is_bundle(reference):
         engine: Any = load(reference, provider, threads)  # type: ignore[arg-type]
         spec = engine.engine.manifest.head

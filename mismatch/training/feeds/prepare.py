@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import features_offered
+from mismatch.backbones.hub import pinned
 from mismatch.backbones.registry import families, load_backbone, parse_reference
 from mismatch.data.columns import file_finder
 from mismatch.errors import BackboneError, InputError, named
@@ -83,6 +84,12 @@ def load_start(config: TrainConfig) -> Start:
     if line := head_line(model_id):
         warn("older_head", f"{line}; the backbone is loaded and a new head is trained")
     backbone = load_backbone(str(config.backbone), config.model_name)
+    if name := pinned(model_id, backbone.commit):
+        warn(
+            "unpinned",
+            f"{model_id} is not pinned, so a run that repeats this one takes what the model hub has"
+            f" then; `model_name={name}` takes the same",
+        )
     sizes: dict[str, Any] = {
         "common_dim": config.head_dim,
         "hidden_dim": config.head_hidden,
