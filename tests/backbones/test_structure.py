@@ -30,7 +30,7 @@ def toy(**attributes: Any) -> ToyBackbone:
 
 
 def root(value: float) -> float:
-    return value**0.5
+    return float(value**0.5)
 
 
 @pytest.mark.parametrize(

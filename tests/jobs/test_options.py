@@ -272,16 +272,20 @@ def test_errors_name_rows_in_memory_as_the_user_knows_them() -> None:
         raise InputError(f"{source.path}:2: no; {source.path} was read")
 
 
+def current_decoder() -> object:
+    return preprocess._decoder
+
+
 def test_jobs_that_overlap_share_the_processes_that_decode() -> None:
     with isolated_decoding(False):
-        assert preprocess._decoder is None
+        assert current_decoder() is None
     with ExitStack() as first:
         first.enter_context(isolated_decoding(True))
-        pool = preprocess._decoder
+        pool = current_decoder()
         assert pool is not None
         with ExitStack() as second:
             second.enter_context(isolated_decoding(True))
-            assert preprocess._decoder is pool
+            assert current_decoder() is pool
             first.close()
-            assert preprocess._decoder is pool, "the other job goes on"
-    assert preprocess._decoder is None
+            assert current_decoder() is pool, "the other job goes on"
+    assert current_decoder() is None
