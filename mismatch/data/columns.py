@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -29,18 +29,23 @@ __all__ = [
     "locate_image",
     "parse_label",
     "resolve_image",
+    "usual_columns",
+    "usual_names",
 ]
 
 MultiImage = Literal["best", "all"]
 LABELS = {"0": 0, "1": 1}  # mismatch, match
 COLUMNS = ("image_path", "text", "label")
 ALIASES = {
-    "image_path": ("image", "path", "file", "file_name", "filename", "img", "image_file"),
-    "text": ("caption", "title", "description", "name"),
+    "image_path": (
+        *("image", "path", "file", "file_name", "filename", "img", "image_file", "image_name"),
+    ),
+    "text": ("caption", "title", "description", "comment", "name"),
     "label": ("target", "match", "is_match", "class", "y"),
 }
 OPTIONS = {"image_path": "image_column", "text": "text_column", "label": "label_column"}
 SEPARATOR = ";"  # between the images of a row
+TABS = ("tab", "\\t")  # what stands for a tab where none can be typed
 WHOLE = re.compile(r"([0-9]+)[.,]0+")  # a whole number that a program wrote with a fraction
 NAMED = {
     "match": "match/mismatch",
@@ -71,6 +76,12 @@ class Columns:
     inside: str = ""
     # of CSV, TSV and JSON lines; None: UTF-8
     encoding: str | None = field(default=None, repr=False)  # digests of rows read in UTF-8 stay
+    # what stands between the fields of CSV and TSV; None: what the name or the header says
+    delimiter: str | None = field(default=None, repr=False)
+    # whether image paths are relative to a base path; else those of an image folder are relative
+    # to that folder, which they may leave if `outside`
+    has_base: bool = field(default=False, repr=False)
+    outside: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         names = (self.image, self.text, self.label)
@@ -84,6 +95,8 @@ class Columns:
         _ = self.labels  # refuses a wrong map at once
         if self.encoding is not None:
             check_encoding(self.encoding)
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", _checked_delimiter(self.delimiter))
 
     @cached_property
     def labels(self) -> dict[str, int]:
@@ -231,9 +244,48 @@ def leaving(path: str, folder: str) -> str:
     )
 
 
+def usual_columns(
+    names: Sequence[str], columns: Columns, preferred: Mapping[str, str]
+) -> dict[str, str]:
+    """Map usual names of columns → image_path or text, which is missing and not asked for by
+    another name; where several are usual, none is taken.
+
+    `preferred`: the usual name that a format has for each.
+    """
+    taken = {}
+    for needed in COLUMNS[:2]:
+        if needed in names or columns.asked(needed) != needed:
+            continue
+        usual = usual_names(names, needed)
+        same = [name for name in usual if folded(name) == needed]
+        if preferred.get(needed) in usual:
+            taken[preferred[needed]] = needed
+        elif len(same or usual) == 1:
+            [name] = same or usual
+            taken[name] = needed
+    return taken
+
+
+def usual_names(names: Iterable[str], needed: str) -> list[str]:
+    """Return the names that usually stand for a needed column."""
+    usual = (needed, *ALIASES[needed])
+    return [name for name in names if name not in COLUMNS and folded(name) in usual]
+
+
 def folded(name: str) -> str:
     """Return a column's name without what people write differently."""
     return name.lower().replace(" ", "_").replace("-", "_")
+
+
+def _checked_delimiter(delimiter: object) -> str:
+    """Return what separates columns; InputError for what can't."""
+    if isinstance(delimiter, str):
+        sign = "\t" if delimiter in TABS else delimiter
+        if len(sign) == 1 and not sign.isalnum() and sign not in "\"'\r\n\0 ._-/\\":
+            return sign
+    raise InputError(
+        f"`delimiter` is {delimiter!r}; a single sign such as ';', '|' or tab is needed"
+    )
 
 
 def _label_map(text: str) -> dict[str, int]:

@@ -103,10 +103,7 @@ def test_a_missing_column_names_its_option_and_the_near_one(saved: Path) -> None
     for columns, words in (
         (
             Columns(),
-            (
-                "column.* 'text', 'label' are missing; found 'photo', .*; rename 'caption' to"
-                " 'text', or pass `text_column='caption'`"
-            ),
+            ("column 'label' is missing; found 'photo', 'caption', 'verdict', 'image_path'"),
         ),
         (
             Columns("photo", "captoin", "verdict"),

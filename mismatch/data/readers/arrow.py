@@ -169,7 +169,7 @@ class _Source:
             raise self._damaged(error) from error
 
     def _file(self) -> Path | Remote:
-        with open_rows(self.path) as file:
+        with open_rows(self.path, "utf-8") as file:
             # of an object, reading fetches megabytes
             start = b"" if isinstance(self.path, Remote) else file.read(START)
         if not start.startswith(b"PAR1") and (problem := content_problem(start)):

@@ -238,8 +238,8 @@ def test_folders_that_are_not_one_dataset(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
         match=(
-            "is a folder, a pipe or a device; a CSV, TSV, JSONL or Parquet file, or a folder that"
-            " save_to_disk"
+            "is a folder, a pipe or a device; a CSV, TSV, JSON or Parquet file, a folder of images"
+            r" with metadata\.csv, or a folder that save_to_disk"
         ),
     ):
         list(read_rows(tmp_path, require_label=True))

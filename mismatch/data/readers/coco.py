@@ -1,0 +1,117 @@
+"""Captions in COCO's form: `images` with ids and file names, `annotations` with image ids and
+captions, as rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+from mismatch.data.readers.json_records import JsonError, JsonText, Record, checked_item
+
+__all__ = ["FILE_NAME", "USUAL", "coco_records", "is_coco"]
+
+IMAGES = "images"
+ANNOTATIONS = "annotations"
+FILE_NAME = "file_name"
+USUAL = {"image_path": FILE_NAME, "text": "caption"}  # COCO's names of these columns
+MAX_IMAGES = 20_000_000  # whose names are held in memory; COCO has 123,287
+TWICE = "\0"  # in place of a file's name: two images have its id
+
+
+def coco_records(file: IO[bytes], encoding: str | None) -> Iterator[Record]:
+    """Yield each annotation with the `file_name` of its image, numbered from 1. The file is read
+    twice where images stand behind annotations. JsonError for what is no JSON, or has no such list.
+    """
+    start = file.tell()
+    names = _file_names(file)
+    file.seek(start)
+    text = JsonText(file)
+    keys = set[str]()
+    for key in text.members():
+        begin = text.begin_value()
+        if key in keys:
+            raise JsonError(f"the key {key!r} stands twice; take one out")
+        keys.add(key)
+        if key == ANNOTATIONS and begin == "[":
+            yield from _annotations(text, names, encoding)
+        else:
+            text.skip()
+    text.end()
+    if ANNOTATIONS not in keys:
+        raise JsonError(f"there is no list {ANNOTATIONS!r} in this file, as COCO's captions have")
+
+
+def is_coco(file: IO[bytes]) -> bool:
+    """Return whether a file of JSON, from where it stands, is one object with COCO's lists."""
+    try:
+        text = JsonText(file)
+        for key in text.members():
+            begin = text.begin_value()
+            if key in (IMAGES, ANNOTATIONS) and begin == "[":
+                value = next((value for value, _ in text.items()), None)
+                needed = {"id", FILE_NAME} if key == IMAGES else {"image_id"}
+                return isinstance(value, dict) and needed <= value.keys()
+            text.skip()
+    except JsonError:
+        pass
+    return False
+
+
+def _file_names(file: IO[bytes]) -> dict[Any, str]:
+    """Map the id of each image → the name of its file."""
+    text = JsonText(file)
+    for key in text.members():
+        if text.begin_value() == "[" and key == IMAGES:
+            return _names_of(text)
+        text.skip()
+    raise JsonError(f"there is no list {IMAGES!r} in this file, as COCO's captions have")
+
+
+def _names_of(text: JsonText) -> dict[Any, str]:
+    names: dict[Any, str] = {}
+    for number, (value, _) in enumerate(text.items(), start=1):
+        image = value if isinstance(value, dict) else {}
+        key = _key(image.get("id"))
+        name = image.get(FILE_NAME)
+        if key is None or not isinstance(name, str):
+            raise JsonError(f"image {number} of {IMAGES!r} has no `id` and `{FILE_NAME}`; add them")
+        names[key] = name if names.get(key, name) == name else TWICE
+        if len(names) > MAX_IMAGES:
+            raise JsonError(f"there are more than {MAX_IMAGES:,} images; make several files")
+    return names
+
+
+def _key(value: Any) -> int | str | None:
+    """Return what an id is known by: a number or a text."""
+    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+
+
+def _annotations(text: JsonText, names: dict[Any, str], encoding: str | None) -> Iterator[Record]:
+    number = 0
+    try:
+        for number, (value, written) in enumerate(text.items(), start=1):
+            data = written.encode("utf-8", "surrogateescape")
+            annotation, damage = checked_item(value, written, encoding)
+            if annotation is None:
+                yield Record(number, data, None, damage)
+                continue
+            image = annotation.get("image_id")
+            name = names.get(_key(image))
+            record = {FILE_NAME: name or ""}
+            record |= {_renamed(key): item for key, item in annotation.items()}
+            problem = ""
+            if name is None:
+                problem = f"image_id {image!r} is the id of no image in {IMAGES!r}"
+            elif name == TWICE:
+                record[FILE_NAME] = ""
+                problem = f"image_id {image!r} is the id of two images"
+            yield Record(number, data, record, "", problem)
+    except JsonError as error:
+        error.number = number + 1
+        raise
+
+
+def _renamed(key: str) -> str:
+    """Return an annotation's key; the name of its image's file has that of the column."""
+    return f"annotation_{key}" if key == FILE_NAME else key
