@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,7 +17,9 @@ from mismatch.data.readers.csv import csv_header, csv_rows
 from mismatch.data.readers.dataset_folder import STATE, dataset_files
 from mismatch.data.readers.json import json_header, json_rows
 from mismatch.data.readers.text_files import open_text
+from mismatch.data.readers.webdataset import webdataset_header, webdataset_rows
 from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row
+from mismatch.data.shards import shard_files
 from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.io.atomic import sha256_file
 from mismatch.io.remote import Remote, located
@@ -57,8 +59,11 @@ SUFFIXES = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+CONTAINERS = {".arrow": "arrow", ".tar": "webdataset"}  # read, and not written
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 SHOWN = 10  # problems in one message
+# kinds whose rows have numbers, and no lines; several files of them are read as one
+NUMBERED = ("parquet", "arrow", "webdataset")
 PLAIN = Columns()
 
 
@@ -81,7 +86,10 @@ def read_header(
     kind = kind_of(path)
     if kind in DELIMITERS:
         return csv_header(reading, DELIMITERS[kind])
-    return json_header(reading) if kind == "jsonl" else arrow_header(reading)
+    if kind == "jsonl":
+        return json_header(reading)
+    first = replace(reading, path=_files(reading.path)[0])
+    return webdataset_header(first) if kind == "webdataset" else arrow_header(first)
 
 
 def read_rows(
@@ -161,7 +169,7 @@ def all_columns(
     """
     names = read_header(path, require_label=require_label, columns=columns, strict=strict)
     header = dict.fromkeys(names)
-    if kind_of(path) == "jsonl":
+    if kind_of(path) in ("jsonl", "webdataset"):
         for row in read_rows(path, require_label=require_label, columns=columns):
             header |= dict.fromkeys(row.columns)
             if len(header) > MAX_COLUMNS:
@@ -252,12 +260,12 @@ def format_location(path: str | Path | Remote, line: int) -> str:
 
 
 def kind_of(path: str | Path | Remote) -> str:
-    """Return what a file is read as: csv, tsv, jsonl, parquet or dataset."""
+    """Return what a file is read as: csv, tsv, jsonl, parquet, arrow, webdataset or dataset."""
     path = located(path)
     return (
         "dataset"
         if isinstance(path, Path) and path.is_dir()
-        else SUFFIXES.get(path.suffix.lower(), "csv")
+        else (SUFFIXES | CONTAINERS).get(path.suffix.lower(), "csv")
     )
 
 
@@ -266,7 +274,9 @@ def rows_files(path: str | Path | Remote) -> list[Path]:
     path = located(path)
     if isinstance(path, Remote):
         return []
-    return [*dataset_files(path), Path(path) / STATE] if Path(path).is_dir() else [Path(path)]
+    if Path(path).is_dir():
+        return [*dataset_files(path), Path(path) / STATE]
+    return shard_files(path) if kind_of(path) in NUMBERED else [Path(path)]
 
 
 def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
@@ -294,10 +304,28 @@ def _rows(reading: Reading) -> Iterator[Row]:
     try:
         if kind in DELIMITERS:
             yield from csv_rows(reading, DELIMITERS[kind])
+        elif kind == "jsonl":
+            yield from json_rows(reading)
         else:
-            yield from json_rows(reading) if kind == "jsonl" else arrow_rows(reading)
+            yield from _numbered_rows(reading, kind)
     except OSError as error:
         raise MachineError(f"{reading.path} can't be read to its end: {reason(error)}") from error
+
+
+def _numbered_rows(reading: Reading, kind: str) -> Iterator[Row]:
+    """Yield the rows of one file or of several, numbered throughout."""
+    rows_of = webdataset_rows if kind == "webdataset" else arrow_rows
+    before = 0
+    for file in _files(reading.path):
+        number = 0
+        for row in rows_of(replace(reading, path=file)):
+            number = row.line
+            yield row if not before else row._replace(line=before + number)
+        before += number
+
+
+def _files(path: str | Path | Remote) -> Sequence[str | Path | Remote]:
+    return [path] if isinstance(path, Remote) else shard_files(path)
 
 
 def _needed(require_label: bool) -> tuple[str, ...]:

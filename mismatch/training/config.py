@@ -305,6 +305,7 @@ class TrainConfig:
             label_map=self.label_map or "",
             multi_image=self.multi_image,
             encoding=self.encoding,
+            base=str(self.image_base_path),
             inside="" if self.allow_outside_images else str(self.image_base_path),
         )
 

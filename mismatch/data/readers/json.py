@@ -20,7 +20,7 @@ from mismatch.data.rows import (
     several_images,
 )
 
-__all__ = ["json_header", "json_rows"]
+__all__ = ["json_header", "json_rows", "parsed_object"]
 
 HEADER_LINES = 100  # whose keys are the columns
 MAX_LINE = 2**26  # bytes; a file without line ends would else be read whole
@@ -191,7 +191,7 @@ def _lines(file: IO[bytes], encoding: str | None) -> Iterator[_Line]:
                 pass
             yield _Line(number, data, None, f"this line is longer than {MAX_LINE:,} bytes")
         elif data.strip():
-            record, damage = _parsed(data, encoding)
+            record, damage = parsed_object(data, encoding)
             yield _Line(number, data, record, damage)
 
 
@@ -200,7 +200,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record if len(record) == len(pairs) else _Repeating(pairs)
 
 
-def _parsed(data: bytes, encoding: str | None) -> tuple[dict[str, Any] | None, str]:
+def parsed_object(data: bytes, encoding: str | None) -> tuple[dict[str, Any] | None, str]:
     """Return the object of a line, or why there is none."""
     if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return None, f"this line holds more than {MAX_VALUES:,} values"
