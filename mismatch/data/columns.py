@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mismatch.data.confined import ConfinedFolder
+from mismatch.data.embedded.names import container_of
 from mismatch.data.encoding import check_encoding
 from mismatch.errors import InputError, LabelError
 from mismatch.io.remote import Remote, is_url, located
@@ -74,13 +75,13 @@ class Columns:
     multi_image: MultiImage | None = None
     # folder or URL that image paths are relative to and may not leave; empty: they may lie anywhere
     inside: str = ""
+    # folder or URL that image paths are relative to, wherever they may lie; "": working directory
+    base: str = field(default="", repr=False)
     # of CSV, TSV and JSON lines; None: UTF-8
     encoding: str | None = field(default=None, repr=False)  # digests of rows read in UTF-8 stay
     # what stands between the fields of CSV and TSV; None: what the name or the header says
     delimiter: str | None = field(default=None, repr=False)
-    # whether image paths are relative to a base path; else those of an image folder are relative
-    # to that folder, which they may leave if `outside`
-    has_base: bool = field(default=False, repr=False)
+    # whether images of an image folder, whose paths are relative to it without a base, may leave it
     outside: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -214,9 +215,12 @@ def file_finder(image_base_path: str) -> Callable[[str], str]:
     real = cache(os.path.realpath)
 
     def file(spelling: str) -> str:
-        folder, name = os.path.split(resolve_image(image_base_path, spelling))
+        spelt = str(resolve_image(image_base_path, spelling))
+        container = container_of(spelt)
+        folder, name = os.path.split(container)
         path = os.path.join(real(folder), name)
-        return real(path) if name == ".." or os.path.islink(path) else path
+        path = real(path) if name == ".." or os.path.islink(path) else path
+        return path + spelt[len(container) :]
 
     return file
 

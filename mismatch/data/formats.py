@@ -10,7 +10,7 @@ from mismatch.data.readers import coco, image_folder
 from mismatch.data.readers.dataset_folder import SPLITS, STATE
 from mismatch.data.readers.flickr import is_flickr
 from mismatch.data.readers.text_files import open_rows, open_text
-from mismatch.errors import MismatchError
+from mismatch.errors import InputError, MismatchError
 from mismatch.io.remote import Remote, located
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "IN_JSON",
     "IN_LINES",
     "SUFFIXES",
+    "format_location",
     "format_names",
     "kind_of",
     "located_rows",
@@ -32,6 +33,7 @@ SUFFIXES = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+CONTAINERS = {".arrow": "arrow", ".tar": "webdataset"}  # read, and not written as tables
 CSV = ".csv"
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 IN_JSON = ("jsonl", "array", "coco")  # kinds whose keys may come late
@@ -41,14 +43,15 @@ PARQUET = "PAR1"
 
 
 def kind_of(path: str | Path | Remote) -> str:
-    """Return what rows are read as: csv, tsv, jsonl, array, coco, flickr, parquet or dataset. What
-    JSON holds says which kind it is, and so does any file of another ending than a table has.
+    """Return what rows are read as: csv, tsv, jsonl, array, coco, flickr, parquet, arrow,
+    webdataset or dataset. What JSON holds says which kind it is, and so does any file of another
+    ending than a table has.
     """
     path = located_rows(path)
     if isinstance(path, Path) and path.is_dir():
         return "dataset"
     ending = path.suffix.lower()
-    named = "csv" if ending == CSV else SUFFIXES.get(ending, "")
+    named = "csv" if ending == CSV else (SUFFIXES | CONTAINERS).get(ending, "")
     if named not in ("", "jsonl"):
         return named
     try:
@@ -76,6 +79,18 @@ def format_names(path: str | Path | Remote, kind: str) -> dict[str, str]:
     place = located(path)
     is_folder = isinstance(place, Path) and place.is_dir() and kind != "dataset"
     return image_folder.USUAL if is_folder else {}
+
+
+def format_location(path: str | Path | Remote, line: int) -> str:
+    """Return where a row stands, for people: `train.csv:17`; of Parquet, datasets and arrays of
+    JSON, whose rows have no lines of their own, `train.parquet:row 17`.
+    """
+    try:
+        file = located_rows(path)
+        shown = path if file == located(path) else file
+        return f"{shown}:{line}" if kind_of(path) in IN_LINES else f"{shown}:row {line}"
+    except InputError:  # for a folder of several files
+        return f"{path}:{line}"
 
 
 def _identity(path: Path | Remote) -> tuple[int | str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,8 +23,8 @@ from mismatch.data.encoding import codec_name, is_utf8
 from mismatch.data.formats import (
     DELIMITERS,
     IN_JSON,
-    IN_LINES,
     SUFFIXES,
+    format_location,
     format_names,
     kind_of,
     located_rows,
@@ -36,7 +36,9 @@ from mismatch.data.readers.flickr import flickr_header, flickr_rows
 from mismatch.data.readers.image_folder import rows_at_home
 from mismatch.data.readers.json import json_header, json_rows
 from mismatch.data.readers.text_files import open_text
+from mismatch.data.readers.webdataset import webdataset_header, webdataset_rows
 from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row
+from mismatch.data.shards import shard_files
 from mismatch.errors import InputError, LabelError, MachineError, MismatchError
 from mismatch.io.atomic import sha256_file
 from mismatch.io.remote import Remote, located
@@ -69,6 +71,8 @@ __all__ = [
 ]
 
 SHOWN = 10  # problems in one message
+# kinds whose rows have numbers, and no lines; several files of them are read as one
+NUMBERED = ("parquet", "arrow", "webdataset")
 PLAIN = Columns()
 
 
@@ -189,7 +193,7 @@ def all_columns(
     """
     names = read_header(path, require_label=require_label, columns=columns, strict=strict)
     header = dict.fromkeys(names)
-    if kind_of(path) in IN_JSON:
+    if kind_of(path) in (*IN_JSON, "webdataset"):
         for row in read_rows(path, require_label=require_label, columns=columns):
             header |= dict.fromkeys(row.columns)
             if len(header) > MAX_COLUMNS:
@@ -272,24 +276,14 @@ class _Unusable:
         )
 
 
-def format_location(path: str | Path | Remote, line: int) -> str:
-    """Return where a row stands, for people: `train.csv:17`; of Parquet, datasets and arrays of
-    JSON, whose rows have no lines of their own, `train.parquet:row 17`.
-    """
-    try:
-        file = located_rows(path)
-        shown = path if file == located(path) else file
-        return f"{shown}:{line}" if kind_of(path) in IN_LINES else f"{shown}:row {line}"
-    except InputError:  # for a folder of several files
-        return f"{path}:{line}"
-
-
 def rows_files(path: str | Path | Remote) -> list[Path]:
     """Return the files that rows are read from: this one, or all of a dataset's; none of a URL."""
     path = located_rows(path)
     if isinstance(path, Remote):
         return []
-    return [*dataset_files(path), Path(path) / STATE] if Path(path).is_dir() else [Path(path)]
+    if Path(path).is_dir():
+        return [*dataset_files(path), Path(path) / STATE]
+    return shard_files(path) if kind_of(path) in NUMBERED else [Path(path)]
 
 
 def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
@@ -334,7 +328,7 @@ def _reading(
         aliases,
         strict,
         preferred=format_names(path, kind_of(file)),
-        home=str(path) if is_folder and not columns.has_base else "",
+        home=str(path) if is_folder and not columns.base else "",
     )
 
 
@@ -344,7 +338,10 @@ def _header(reading: Reading) -> list[str]:
         return csv_header(reading, DELIMITERS[kind])
     if kind in IN_JSON:
         return json_header(reading, kind)
-    return flickr_header(reading) if kind == "flickr" else arrow_header(reading)
+    if kind == "flickr":
+        return flickr_header(reading)
+    first = replace(reading, path=_files(reading.path)[0])
+    return webdataset_header(first) if kind == "webdataset" else arrow_header(first)
 
 
 def _rows(reading: Reading) -> Iterator[Row]:
@@ -358,10 +355,28 @@ def _rows_of_kind(reading: Reading, kind: str) -> Iterator[Row]:
             yield from csv_rows(reading, DELIMITERS[kind])
         elif kind in IN_JSON:
             yield from json_rows(reading, kind)
+        elif kind == "flickr":
+            yield from flickr_rows(reading)
         else:
-            yield from flickr_rows(reading) if kind == "flickr" else arrow_rows(reading)
+            yield from _numbered_rows(reading, kind)
     except OSError as error:
         raise MachineError(f"{reading.path} can't be read to its end: {reason(error)}") from error
+
+
+def _numbered_rows(reading: Reading, kind: str) -> Iterator[Row]:
+    """Yield the rows of one file or of several, numbered throughout."""
+    rows_of = webdataset_rows if kind == "webdataset" else arrow_rows
+    before = 0
+    for file in _files(reading.path):
+        number = 0
+        for row in rows_of(replace(reading, path=file)):
+            number = row.line
+            yield row if not before else row._replace(line=before + number)
+        before += number
+
+
+def _files(path: str | Path | Remote) -> Sequence[str | Path | Remote]:
+    return [path] if isinstance(path, Remote) else shard_files(path)
 
 
 def _needed(require_label: bool) -> tuple[str, ...]:

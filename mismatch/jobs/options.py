@@ -150,9 +150,9 @@ def open_rows(
         label_map=settings.label_map,
         multi_image=settings.multi_image,
         inside="" if settings.allow_outside_images else base,
+        base=base,
         encoding=settings.encoding,
         delimiter=settings.delimiter,
-        has_base=bool(base),
         outside=settings.allow_outside_images,
     )
     spooled = rows_file(rows, columns, base, absolute_images=absolute_images)

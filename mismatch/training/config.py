@@ -306,8 +306,8 @@ class TrainConfig:
             multi_image=self.multi_image,
             encoding=self.encoding,
             delimiter=self.delimiter,
-            has_base=bool(str(self.image_base_path)),
             outside=self.allow_outside_images,
+            base=str(self.image_base_path),
             inside="" if self.allow_outside_images else str(self.image_base_path),
         )
 
@@ -326,9 +326,7 @@ class TrainConfig:
         """
         options = read_settings(path, kinds()) | overrides
         if "train_csv" not in options:
-            raise InputError(
-                f"{path} names no `train_csv`, and none is given with it", option="train_csv"
-            )
+            raise InputError(f"{path} names no `train_csv`, nor is one given", option="train_csv")
         return cls(**options)
 
     def to_yaml(self) -> str:

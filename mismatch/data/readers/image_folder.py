@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mismatch.data.columns import SEPARATOR
 from mismatch.data.confined import ConfinedFolder
+from mismatch.data.embedded.names import container_of
 from mismatch.data.rows import Reading, Row
 from mismatch.errors import InputError
 
@@ -43,7 +44,10 @@ def rows_at_home(rows: Iterator[Row], reading: Reading) -> Iterator[Row]:
     confined = None if reading.columns.outside else ConfinedFolder(reading.home)
     for row in rows:
         images = [image for image in reading.columns.images(row.image_path) if image.strip()]
-        yield _row_at_home(row, images, reading.home, confined) if images else row
+        container = container_of(row.image_path)
+        is_embedded = container != row.image_path and container == str(reading.path)
+        moves = bool(images) and not is_embedded
+        yield _row_at_home(row, images, reading.home, confined) if moves else row
 
 
 def _row_at_home(row: Row, images: list[str], home: str, confined: ConfinedFolder | None) -> Row:

@@ -38,7 +38,7 @@ from mismatch.data.rows import (
     several_images,
 )
 
-__all__ = ["json_header", "json_rows"]
+__all__ = ["json_header", "json_rows", "parsed_object"]
 
 HEADER_LINES = 100  # whose keys are the columns
 # kind of a file, as `kind_of` has it → what it is called, for people
@@ -196,11 +196,11 @@ def _lines(file: IO[bytes], encoding: str | None) -> Iterator[Record]:
                 pass
             yield Record(number, data, None, f"this line is longer than {MAX_LINE:,} bytes")
         elif data.strip():
-            record, damage = _parsed(data, encoding)
+            record, damage = parsed_object(data, encoding)
             yield Record(number, data, record, damage)
 
 
-def _parsed(data: bytes, encoding: str | None) -> tuple[dict[str, Any] | None, str]:
+def parsed_object(data: bytes, encoding: str | None) -> tuple[dict[str, Any] | None, str]:
     """Return the object of a line, or why there is none."""
     if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return None, f"this line holds more than {MAX_VALUES:,} values"
