@@ -80,7 +80,17 @@ Make = Callable[[Path], object]
 # files that export, but test something else than how graphs are traced
 EXPORTING = (
     *("benchmark", "calibrate", "export_onnx", "fashion", "features", "fp16", "fusion", "gate"),
-    *("graphs", "int8", "notebook", "onnx", "predictor", "quickstart", "torch_free", "triton"),
+    *(
+        "embedded_rows",
+        "graphs",
+        "int8",
+        "notebook",
+        "onnx",
+        "predictor",
+        "quickstart",
+        "torch_free",
+        "triton",
+    ),
     *("tune_threshold", "weights"),
 )
 

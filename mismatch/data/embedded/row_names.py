@@ -11,6 +11,7 @@ from typing import Any
 from mismatch.data.columns import Columns
 from mismatch.data.embedded.columns import chosen_column, image_columns, image_values
 from mismatch.data.embedded.containers import open_table
+from mismatch.data.embedded.img2dataset import CAPTION, KEY, images_by_key
 from mismatch.data.embedded.names import member_name
 from mismatch.data.embedded.parquet import ParquetImages
 
@@ -23,10 +24,10 @@ USUAL = ("image", "jpg", "png", "webp")
 class RowNames:
     """What the images of a table's rows are called."""
 
-    def __init__(self, arrow: Any, schema: Any, columns: Columns, *, is_local: bool) -> None:
+    def __init__(self, arrow: Any, schema: Any, columns: Columns, path: Path | None) -> None:
         """Look for the column of images: the one that is asked for, or, where image_path is missing
-        and none else is asked for, one that is usually called so. `is_local`: whether the table is
-        a file of this machine; else its images can't be had.
+        and none else is asked for, one that is usually called so; or images next to the file.
+        `path`: of a file or folder of this machine; of none, images can't be had.
         """
         self._arrow = arrow
         candidates = image_columns(arrow, schema)
@@ -34,16 +35,25 @@ class RowNames:
         if columns.image == Columns.image and columns.image not in schema.names:
             usual = next((name for name in USUAL if name in names), columns.image)
             columns = replace(columns, image=usual)
+        self._by_key = None
+        if path is not None and columns.image not in schema.names:
+            self._by_key = images_by_key(path, schema.names, columns.base)
+        if self._by_key and columns.text == Columns.text and columns.text not in schema.names:
+            columns = replace(columns, text=CAPTION)
         self.columns = columns
-        self.column = chosen_column(candidates, columns.image) if is_local else None
+        self.column = chosen_column(candidates, columns.image) if path is not None else None
         unasked = chosen_column(candidates, "")
         # what stands between a file's name and the row's number
         self._between = "" if self.column == unasked else f"{columns.image}:"
 
+    def added(self) -> list[str]:
+        """Return the column of images where it is not one of the file."""
+        return [] if self._by_key is None else [self.columns.image]
+
     def read(self, kept: list[str]) -> list[str]:
         """Return the paths of the columns that are kept, without the images' bytes."""
         if self.column is None:
-            return kept
+            return [name for name in kept if name not in self.added()]
         name = self.column.name
         rest = [f"{name}.path"] if self.column.is_struct else []
         return [other for other in kept if other != name] + rest
@@ -72,9 +82,15 @@ class RowNames:
         `first`: the number of its first row in the file, from 0; `there`: which of its rows hold an
         image, None for all.
         """
+        arrays = {name: batch.column(number) for number, name in enumerate(batch.schema.names)}
+        if self._by_key is not None:
+            keys = arrays[KEY].to_pylist()
+            arrays[self.columns.image] = self._arrow.array(
+                [self._by_key(key) for key in keys], self._arrow.string()
+            )
+            return self._arrow.RecordBatch.from_arrays([arrays[name] for name in kept], names=kept)
         if self.column is None:
             return batch
-        arrays = {name: batch.column(number) for number, name in enumerate(batch.schema.names)}
         start = f"{member_name(file, self.columns.base)}:{self._between}"
         names: list[str | None] = [
             f"{start}{number}" for number in range(first + 1, first + 1 + batch.num_rows)

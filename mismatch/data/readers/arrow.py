@@ -116,12 +116,11 @@ class _Source:
         self.size = sum(map(_size, self.files))  # bytes
         self.pa, self.pq = import_pyarrow(f"reading {self.path}")
         schema = self._schema()
-        self.names = RowNames(
-            self.pa, schema, reading.columns, is_local=isinstance(self.path, Path)
-        )
+        local = self.path if isinstance(self.path, Path) else None
+        self.names = RowNames(self.pa, schema, reading.columns, local)
         columns = self.names.columns
         self.reading = replace(reading, columns=columns)
-        self.kept = [
+        self.kept = self.names.added() + [
             field.name
             for field in schema
             if field.name == columns.image or is_readable(self.pa, field.type)

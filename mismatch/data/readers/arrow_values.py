@@ -24,7 +24,8 @@ __all__ = [
 ]
 
 EMBEDDED = (
-    "the image itself stands in this row, not its path; write the images to files and name those"
+    "the image itself stands in this row, and can't be had from there: images are read from bytes,"
+    " one a row, in a file of this machine; download the file, or write the images to files"
 )
 MAX_UNPACKED = 2**26  # bytes of rows that are taken apart together, and of any one
 # kind of message → fields of flatbuffers that lead to the batch in it

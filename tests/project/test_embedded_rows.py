@@ -1,0 +1,128 @@
+"""Rows with images in them: every command works on every format, and a picture has the score that
+it has as a file, to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mismatch
+from tests.support.embedded import FORMATS, Drawn, as_files, drawn_rows
+from tests.support.rows import read_rows
+
+pytest.importorskip("pyarrow")
+
+ROWS = drawn_rows(36)
+Write = Callable[[Path, Sequence[Drawn]], Path]
+
+
+class Chain:
+    """What the commands make of rows, each of what the one before it has made."""
+
+    def __init__(self, folder: Path, write: Write) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.base = folder
+        self.path = write(folder, ROWS)
+        self.options: dict[str, Any] = {"image_base_path": folder}
+
+    def audit(self) -> Any:
+        return mismatch.audit(self.path, report=self.folder / "audit.html", **self.options)
+
+    def split(self) -> list[list[dict[str, str]]]:
+        parts = self.folder / "parts"
+        mismatch.split(self.path, output_dir=parts, fractions=(0.6, 0.4), **self.options)
+        return [read_rows(parts / name) for name in ("train.csv", "val.csv")]
+
+    def labelled(self) -> list[dict[str, str]]:
+        output = self.folder / "labelled.csv"
+        mismatch.make_negatives(self.path, output=output, **self.options)
+        return read_rows(output)
+
+    def train(self) -> None:
+        mismatch.train(
+            train_csv=str(self.folder / "labelled.csv"),
+            val_fraction=0.3,
+            backbone="openclip",
+            model_name="tiny",
+            tune="head",
+            epochs=2,
+            device="cpu",
+            output_dir=str(self.folder / "trained"),
+            image_base_path=str(self.folder),
+        )
+
+    def evaluate(self) -> Any:
+        return mismatch.evaluate(
+            self.folder / "trained" / "best_model",
+            self.folder / "labelled.csv",
+            report=self.folder / "evaluation",
+            **self.options,
+        )
+
+    def export(self) -> None:
+        mismatch.export_onnx(
+            self.folder / "trained" / "best_model",
+            self.folder / "bundle",
+            verify_rows=self.folder / "labelled.csv",
+            **self.options,
+        )
+
+    def scores(self, path: Path) -> list[str]:
+        output = self.folder / "scores.csv"
+        mismatch.predict_file(
+            self.folder / "bundle", path, output, cache=self.folder / "cache", **self.options
+        )
+        return [row["similarity_score"] for row in read_rows(output)]
+
+    def explain(self) -> Any:
+        return mismatch.explain_rows(
+            self.folder / "bundle",
+            self.folder / "labelled.csv",
+            worst=2,
+            output=self.folder / "explained",
+            **self.options,
+        )
+
+
+def everything(folder: Path, write: Write) -> dict[str, Any]:
+    """Return what must be the same for the same pictures, in any format."""
+    chain = Chain(folder, write)
+    report = chain.audit()
+    parts = chain.split()
+    labelled = chain.labelled()
+    chain.train()
+    evaluation = chain.evaluate()
+    chain.export()
+    page = (folder / "evaluation" / "report.html").read_text(encoding="utf-8")
+    return {
+        "problems": report.files[0].problems,
+        "images": len({row["image_path"] for part in parts for row in part}),
+        "rows": sorted(row["text"] for part in parts for row in part),
+        "labelled": [(row["text"], row["label"], row["kind"]) for row in labelled],
+        "metrics": evaluation.metrics,
+        "pictures in the report": page.count("data:image/jpeg;base64,"),
+        "scores": chain.scores(chain.path),
+        "scores again, by name": chain.scores(folder / "labelled.csv"),
+        "explained": [
+            (item.explanation.text, item.explanation.similarity_score, item.explanation.words)
+            for item in chain.explain().explanations
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def of_files(module_folder: Path) -> dict[str, Any]:
+    return everything(module_folder / "files", as_files)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_command_gives_what_it_gives_of_files(
+    name: str, module_folder: Path, of_files: dict[str, Any]
+) -> None:
+    assert of_files["images"] == len(ROWS)
+    assert everything(module_folder / name, FORMATS[name]) == of_files
