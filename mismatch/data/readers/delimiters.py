@@ -41,7 +41,8 @@ def choose_delimiter(header: str, default: str, reading: Reading) -> Delimiter:
     if len(fitting) != 1:
         return Delimiter(default)
     [sign] = fitting
-    reading.remarks.append(f"{sign!r} separates its columns")
+    shown = {",": "a comma", "\t": "a tab"}.get(sign, repr(sign))
+    reading.remarks.append(f"{shown} separates its columns")
     is_padded = all(name.startswith(" ") for name in header.split(sign)[1:])
     return Delimiter(sign, is_padded)
 

@@ -127,7 +127,9 @@ def _record(archive: TarSamples, sample: Sample, columns: Columns) -> _Record:
     for ending, column in ((TEXT, columns.text), (LABEL, columns.label)):
         if ending in sample.members and (ending == TEXT or column not in said):
             text, damage = _text(archive, sample, ending)
-            said[column] = text
+            # JSON keeps the blanks around it too
+            if not (isinstance(said.get(column), str) and said[column].strip() == text):
+                said[column] = text
             problems += [damage] if damage else []
     if columns.text == Columns.text and "text" not in said and CAPTION in said:
         said["text"] = said[CAPTION]
