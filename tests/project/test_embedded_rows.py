@@ -4,13 +4,17 @@ it has as a file, to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import mismatch
+from mismatch.backbones import registry
+from mismatch.training.folder import output
+from tests.support.backbones import ToyBackbone, toy_family
 from tests.support.embedded import FORMATS, Drawn, as_files, drawn_rows
 from tests.support.rows import read_rows
 
@@ -47,9 +51,8 @@ class Chain:
         mismatch.train(
             train_csv=str(self.folder / "labelled.csv"),
             val_fraction=0.3,
-            backbone="openclip",
-            model_name="tiny",
-            tune="head",
+            backbone="toy",
+            batch_size=16,
             epochs=2,
             device="cpu",
             output_dir=str(self.folder / "trained"),
@@ -60,6 +63,7 @@ class Chain:
         return mismatch.evaluate(
             self.folder / "trained" / "best_model",
             self.folder / "labelled.csv",
+            threshold=0.999,  # so that matches are wrong, and have their pictures in the report
             report=self.folder / "evaluation",
             **self.options,
         )
@@ -78,6 +82,17 @@ class Chain:
             self.folder / "bundle", path, output, cache=self.folder / "cache", **self.options
         )
         return [row["similarity_score"] for row in read_rows(output)]
+
+    def label_errors(self) -> Any:
+        return mismatch.audit_labels(
+            self.folder / "trained" / "best_model",
+            self.folder / "labelled.csv",
+            report=self.folder / "labels.html",
+            top=3,
+            folds=2,
+            repeats=1,
+            **self.options,
+        )
 
     def explain(self) -> Any:
         return mismatch.explain_rows(
@@ -98,14 +113,16 @@ def everything(folder: Path, write: Write) -> dict[str, Any]:
     chain.train()
     evaluation = chain.evaluate()
     chain.export()
-    page = (folder / "evaluation" / "report.html").read_text(encoding="utf-8")
+    label_audit = chain.label_errors()
+    pages = [folder / "evaluation" / "report.html", folder / "labels.html"]
     return {
         "problems": report.files[0].problems,
         "images": len({row["image_path"] for part in parts for row in part}),
         "rows": sorted(row["text"] for part in parts for row in part),
         "labelled": [(row["text"], row["label"], row["kind"]) for row in labelled],
         "metrics": evaluation.metrics,
-        "pictures in the report": page.count("data:image/jpeg;base64,"),
+        "label errors": [(finding.line, finding.text) for finding in label_audit.findings],
+        "pictures in pages": [page.read_text("utf-8").count("data:image/jpeg") for page in pages],
         "scores": chain.scores(chain.path),
         "scores again, by name": chain.scores(folder / "labelled.csv"),
         "explained": [
@@ -113,6 +130,21 @@ def everything(folder: Path, write: Write) -> dict[str, Any]:
             for item in chain.explain().explanations
         ],
     }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def toy() -> Iterator[None]:
+    """A family whose model is drawn, trained and traced in a moment."""
+
+    def load(model_id: str) -> ToyBackbone:
+        torch.manual_seed(0)
+        return ToyBackbone(model_id=model_id)
+
+    family = registry.Registry({"toy": toy_family("toy", load)}, ())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_installed", lambda: family)
+        patch.setattr(output, "curves_png", lambda stats: b"")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -125,4 +157,5 @@ def test_every_command_gives_what_it_gives_of_files(
     name: str, module_folder: Path, of_files: dict[str, Any]
 ) -> None:
     assert of_files["images"] == len(ROWS)
+    assert min(of_files["pictures in pages"]) > 0
     assert everything(module_folder / name, FORMATS[name]) == of_files

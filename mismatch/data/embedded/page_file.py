@@ -85,7 +85,7 @@ def _value(kind: int, value: Any) -> bytes:
     if kind in (I32, I64):
         return _varint(value * 2)  # none is below 0
     if kind == BINARY:
-        data = value.encode()
+        data = str(value).encode()
         return _varint(len(data)) + data
     if kind == STRUCT:
         return _struct(value)
