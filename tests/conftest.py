@@ -81,6 +81,7 @@ Make = Callable[[Path], object]
 EXPORTING = (
     *("benchmark", "calibrate", "export_onnx", "fashion", "features", "fp16", "fusion", "gate"),
     *(
+        "caption_rows",
         "embedded_rows",
         "graphs",
         "int8",

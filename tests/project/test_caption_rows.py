@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.project.test_embedded_rows import everything
+from tests.project.test_embedded_rows import everything, toy  # noqa: F401 (a fixture)
 from tests.support.captions import CAPTIONS
 from tests.support.embedded import as_files
 
