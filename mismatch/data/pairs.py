@@ -111,8 +111,8 @@ def reading_remark(
         _header(reading)
     except MismatchError:  # which reading it says
         return None
-    said = "; ".join(dict.fromkeys(reading.remarks))
-    return f"{path if name is None else name}: {said}" if said else None
+    remarks = "; ".join(dict.fromkeys(reading.remarks))
+    return f"{path if name is None else name}: {remarks}" if remarks else None
 
 
 def read_rows(

@@ -18,7 +18,7 @@ MAX_NODES = 4.8  # syntax nodes a code line, on average over the package
 MAX_LINES_OF_FILE = 400
 MAX_LINES_OF_FUNCTION = 50
 MAX_LINES_OF_MOST = 30  # of nine functions in ten
-MAX_LINES_OF_CLI = 2_000  # a thin layer over the jobs
+MAX_LINES_OF_CLI = 2_200  # a thin layer over the jobs
 MAX_LINES_OF_VERB = 150
 # packages, or "" for the files above them, whose variables are called what they hold
 PACKAGES_WITH_PLAIN_NAMES = (

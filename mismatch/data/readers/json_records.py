@@ -142,12 +142,10 @@ class JsonText:
 
     def take(self, sign: str) -> None:
         """Pass over a character; JsonError where another one stands."""
-        found = self.peek()
-        if found != sign:
-            raise JsonError(
-                f"this is not JSON: {sign!r} is needed, and {repr(found) if found else 'the end'}"
-                " is there"
-            )
+        following = self.peek()
+        if following != sign:
+            shown = repr(following) if following else "the end"
+            raise JsonError(f"this is not JSON: {sign!r} is needed, and {shown} is there")
         self._position += 1
 
     def items(self) -> Iterator[tuple[Any, str]]:
