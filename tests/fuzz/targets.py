@@ -93,7 +93,6 @@ def written(name: str, data: bytes) -> Path:
 
 def rows(kind: str) -> Callable[[bytes], None]:
     """All that reads a table of that kind."""
-
     labelled = kind != "token"  # captions have none
 
     def read(data: bytes) -> None:
