@@ -8,6 +8,8 @@ import bisect
 import struct
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,7 +72,7 @@ class ParquetImages:
         self._groups: dict[tuple[int, ImageColumn], _Group] = {}
         self._kept: OrderedDict[tuple[int, int, ImageColumn], Any] = OrderedDict()
         self._kept_bytes = 0
-        try:
+        with self._reading():
             with parquet.ParquetFile(path) as opened:
                 self._metadata = opened.metadata
                 self._schema = opened.schema
@@ -80,8 +82,6 @@ class ParquetImages:
                 self._chunks = read_chunks(
                     file, groups=metadata.num_row_groups, columns=metadata.num_columns
                 )
-        except (arrow.ArrowException, PageError, struct.error, UnicodeDecodeError) as error:
-            raise self._damaged(error) from error
         self._starts = [0]  # row of the file, of each row group; and behind the last
         for group in range(self._metadata.num_row_groups):
             self._starts.append(self._starts[-1] + self._metadata.row_group(group).num_rows)
@@ -90,13 +90,11 @@ class ParquetImages:
     def value(self, column: ImageColumn, row: int) -> bytes | None:
         """Return the bytes of an image; None where the row has none. InputError for damage."""
         group = bisect.bisect_right(self._starts, row) - 1
-        try:
+        with self._reading():
             with self._lock:
                 values, first = self._page(group, column, row - self._starts[group])
             value = values[row - self._starts[group] - first]
             return value.as_py() if value.is_valid else None
-        except (self._arrow.ArrowException, PageError, struct.error, IndexError) as error:
-            raise self._damaged(error) from error
 
     def embedded(self, column: ImageColumn, group: int) -> list[bool] | None:
         """Return which rows of a row group hold an image themselves; None where all do."""
@@ -107,13 +105,10 @@ class ParquetImages:
         if nulls == rows:
             return [False] * rows
         there: list[bool] = []
-        try:
-            with self._lock:
-                while len(there) < rows:
-                    values, _ = self._page(group, column, len(there))
-                    there += values.is_valid().to_pylist()
-        except (self._arrow.ArrowException, PageError, struct.error, IndexError) as error:
-            raise self._damaged(error) from error
+        with self._reading(), self._lock:
+            while len(there) < rows:
+                values, _ = self._page(group, column, len(there))
+                there += values.is_valid().to_pylist()
         return there
 
     def _null_count(self, column: ImageColumn, group: int) -> int | None:
@@ -201,6 +196,19 @@ class ParquetImages:
         if len(values) != page.rows:
             raise PageError("a page has other rows than its head says")
         return values
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what pyarrow and damage raise into an InputError; the system's own errors stay."""
+        damage = (self._arrow.ArrowException, PageError, struct.error, IndexError, ValueError)
+        try:
+            yield
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise self._damaged(error) from error
+        except damage as error:
+            raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
