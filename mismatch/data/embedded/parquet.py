@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mismatch.data.embedded.columns import ImageColumn, image_columns
-from mismatch.data.embedded.page_file import CODECS, PagePlan, page_file
+from mismatch.data.embedded.page_file import CODECS, MARK, PagePlan, footer_of
 from mismatch.data.embedded.shared_file import SharedFile
 from mismatch.data.readers.parquet_footer import read_chunks
 from mismatch.data.readers.parquet_pages import (
@@ -31,7 +31,7 @@ from mismatch.errors import InputError
 
 __all__ = ["ParquetImages"]
 
-KEPT = 2**26  # bytes of unpacked pages that are remembered, in each process
+KEPT = 2**24  # bytes of unpacked pages that are remembered, in each process
 MAX_PAGE = 2**29  # bytes, unpacked; pyarrow puts a thousand images on a page
 MAX_PAGES = 2**20  # of a column's piece of a row group
 MAX_GROUPS = 1_024  # whose pages are remembered
@@ -72,6 +72,7 @@ class ParquetImages:
         self._groups: dict[tuple[int, ImageColumn], _Group] = {}
         self._kept: OrderedDict[tuple[int, int, ImageColumn], Any] = OrderedDict()
         self._kept_bytes = 0
+        self._scratch = bytearray()
         with self._reading():
             with parquet.ParquetFile(path) as opened:
                 self._metadata = opened.metadata
@@ -176,17 +177,14 @@ class ParquetImages:
 
     def _decoded(self, layout: _Group, page: _Page) -> Any:
         """Return an array of bytes, one for each row of a page."""
-        dictionary = b""
-        unpacked = page.unpacked
+        pages = [page]
         indexed = None
         if page.is_indexed and layout.dictionary is not None:
-            dictionary = self._file.read(layout.dictionary.start, layout.dictionary.size)
-            unpacked += layout.dictionary.unpacked
-            # else each value would be a copy of its own
-            indexed = [".".join(["0"] * max(1, layout.plan.depth))]
-        data = self._file.read(page.start, page.size)
-        whole = page_file(layout.plan, dictionary, data, rows=page.rows, unpacked=unpacked)
-        source = self._arrow.BufferReader(whole)
+            pages = [layout.dictionary, page]
+            # three times as slow, but no value is copied for each row that names it
+            if layout.dictionary.unpacked * page.rows > MAX_PAGE:
+                indexed = [".".join(["0"] * max(1, layout.plan.depth))]
+        source = self._arrow.BufferReader(self._page_file(layout.plan, pages))
         options = {"pre_buffer": False, "read_dictionary": indexed}
         with self._parquet.ParquetFile(source, **options) as opened:
             column = opened.read(use_threads=False).column(0)
@@ -196,6 +194,29 @@ class ParquetImages:
         if len(values) != page.rows:
             raise PageError("a page has other rows than its head says")
         return values
+
+    def _page_file(self, plan: PagePlan, pages: list[_Page]) -> memoryview:
+        """Return a file of these pages, which the next one overwrites: fresh memory for each takes
+        as long as decoding it.
+        """
+        footer = footer_of(
+            plan,
+            sum(page.size for page in pages[:-1]),
+            pages[-1].size,
+            rows=pages[-1].rows,
+            unpacked=sum(page.unpacked for page in pages),
+        )
+        size = len(MARK) + sum(page.size for page in pages) + len(footer)
+        if len(self._scratch) < size:
+            self._scratch = bytearray(size)
+            self._scratch[: len(MARK)] = MARK
+        view = memoryview(self._scratch)[:size]
+        at = len(MARK)
+        for page in pages:
+            self._file.read_into(page.start, view[at : at + page.size])
+            at += page.size
+        view[at:] = footer
+        return view
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mismatch.data.embedded.page_file import PagePlan, page_file
+from mismatch.data.embedded.page_file import MARK, PagePlan, footer_of
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -17,14 +17,15 @@ PAGE = HEAD + b"\3\0\0\0one" + b"\2\0\0\0hi"
 
 def test_a_page_is_a_file_of_its_own() -> None:
     plan = PagePlan(0, (PLAIN,), 0)
-    data = page_file(plan, b"", PAGE, rows=2, unpacked=13)
+    data = MARK + PAGE + footer_of(plan, 0, len(PAGE), rows=2, unpacked=13)
     table = pq.read_table(pa.BufferReader(data))
     assert table.column(0).to_pylist() == [b"one", b"hi"]
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 5])
 def test_as_many_levels_as_may_be_null(depth: int) -> None:
-    data = page_file(PagePlan(0, (PLAIN, 3), depth), b"", PAGE, rows=2, unpacked=13)
+    plan = PagePlan(0, (PLAIN, 3), depth)
+    data = MARK + PAGE + footer_of(plan, 0, len(PAGE), rows=2, unpacked=13)
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         column = file.schema.column(0)
         assert column.max_definition_level == depth
