@@ -126,9 +126,8 @@ def _record(archive: TarSamples, sample: Sample, columns: Columns) -> _Record:
             problems.append(damage)
     for ending, column in ((TEXT, columns.text), (LABEL, columns.label)):
         if ending in sample.members and (ending == TEXT or column not in said):
-            text, damage = _text(archive, sample, ending)
-            said[column] = text
-            problems += [damage] if damage else []
+            said[column], wrong = _text(archive, sample, ending)
+            problems += [wrong] if wrong else []
     if columns.text == Columns.text and "text" not in said and CAPTION in said:
         said["text"] = said[CAPTION]
     return _Record(said, "; ".join(problems) or None)

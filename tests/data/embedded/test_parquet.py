@@ -42,7 +42,7 @@ def written(path: Path, values: Sequence[Any], kind: Any, **options: Any) -> Par
 
 
 KINDS = [pa.binary(), pa.large_binary(), pa.struct({"bytes": pa.binary(), "path": pa.string()})]
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "as pyarrow does": {},
     "without a dictionary": {"use_dictionary": False},
     "newer pages": {"data_page_version": "2.0", "compression": "zstd"},
