@@ -248,12 +248,12 @@ def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO
         ) from None
 
 
-def _opened(path: str | os.PathLike[str], name: str) -> io.BufferedReader | io.BytesIO:
+def _opened(path: str | Path, name: str) -> io.BufferedReader | io.BytesIO:
     """Open a file, or an image that stands in a file of rows; a file of that name counts first."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        member = open_member(os.fspath(path))
+        member = open_member(path)
         if member is None:
             raise
         return member

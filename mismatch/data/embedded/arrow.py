@@ -7,6 +7,8 @@ from __future__ import annotations
 import bisect
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from mismatch.data.embedded.columns import ImageColumn, image_columns, image_val
 from mismatch.data.readers.arrow_values import is_compressed
 from mismatch.errors import InputError
 
-__all__ = ["ArrowImages", "check_uncompressed", "open_batches"]
+__all__ = ["ArrowImages", "batches_of", "check_uncompressed", "open_batches"]
 
 FILE_MARK = b"ARROW1"  # of the format that has its batches listed at its end
 MAX_BATCHES = 2**20
@@ -30,7 +32,7 @@ def open_batches(arrow: Any, source: Any) -> Any:
     return arrow.ipc.open_file(source) if is_file else arrow.ipc.open_stream(source)
 
 
-def batches_of(reader: Any) -> Any:
+def batches_of(reader: Any) -> Iterator[Any]:
     """Yield the batches of what `open_batches` returns."""
     if not hasattr(reader, "num_record_batches"):
         yield from reader
@@ -60,31 +62,31 @@ class ArrowImages:
         self.path = path
         self._lock = threading.Lock()
         self._arrow = arrow
-        try:
+        with self._reading():
             self._source = arrow.memory_map(str(path))
             check_uncompressed(arrow, self._source, path)
-            reader = open_batches(arrow, self._source)
-            self.columns = image_columns(arrow, reader.schema)
-            numbers = [reader.schema.get_field_index(column.name) for column in self.columns]
-            self._starts: list[int] = []  # row of the file, of each batch
-            self._batches: list[list[Any]] = []  # its columns of images
-            self._checked: set[tuple[int, int]] = set()  # batches and columns
-            self.count = 0
-            for batch in batches_of(reader):
-                if len(self._starts) >= MAX_BATCHES:
-                    raise InputError(f"{path} has more than {MAX_BATCHES:,} batches")
-                self._starts.append(self.count)
-                self._batches.append([batch.column(number) for number in numbers])
-                self.count += batch.num_rows
-        except (arrow.ArrowException, struct.error, ValueError) as error:
-            raise InputError(f"{path} can't be read as Arrow: {error}") from error
+            self._find_batches(open_batches(arrow, self._source))
+
+    def _find_batches(self, reader: Any) -> None:
+        self.columns = image_columns(self._arrow, reader.schema)
+        numbers = [reader.schema.get_field_index(column.name) for column in self.columns]
+        self._starts: list[int] = []  # row of the file, of each batch
+        self._batches: list[list[Any]] = []  # its columns of images
+        self._checked: set[tuple[int, int]] = set()  # batches and columns
+        self.count = 0
+        for batch in batches_of(reader):
+            if len(self._starts) >= MAX_BATCHES:
+                raise InputError(f"{self.path} has more than {MAX_BATCHES:,} batches")
+            self._starts.append(self.count)
+            self._batches.append([batch.column(number) for number in numbers])
+            self.count += batch.num_rows
 
     def value(self, column: ImageColumn, row: int) -> bytes | None:
         """Return the bytes of an image; None where the row has none. InputError for damage."""
         number = bisect.bisect_right(self._starts, row) - 1
         place = self.columns.index(column)
         array = self._batches[number][place]
-        try:
+        with self._reading():
             with self._lock:
                 if (number, place) not in self._checked:
                     array.validate(full=True)
@@ -92,5 +94,20 @@ class ArrowImages:
             values = image_values(self._arrow, array)
             value = values[row - self._starts[number]]
             return value.as_py() if value.is_valid else None
-        except (self._arrow.ArrowException, ValueError, IndexError) as error:
-            raise InputError(f"{self.path} can't be read as Arrow: {error}") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what pyarrow and damage raise into an InputError; the system's own errors stay."""
+        damage = (self._arrow.ArrowException, struct.error, ValueError, IndexError)
+        try:
+            yield
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise self._damaged(error) from error
+        except damage as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> InputError:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return InputError(f"{self.path} can't be read as Arrow: {reason}")

@@ -90,7 +90,7 @@ def open_member(path: str | Path) -> io.BytesIO | None:
         raise ImageError(f"{name} can't be read: {error}") from error
 
 
-def open_encoded(path: str | Path) -> io.BufferedIOBase:
+def open_encoded(path: str | Path) -> io.BufferedReader | io.BytesIO:
     """Open the file of an image, or an image that stands in a file of rows; OSError or ImageError
     where there is none.
     """

@@ -1,7 +1,7 @@
 """One page of a column as a Parquet file of its own, so that pyarrow, which reads whole pieces of
 columns, decodes a single page.
 
-The page, and the dictionary that it may need, are copied as they are; only a footer is written.
+The page, and the dictionary that it may need, stand there as they are; only a footer is written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mismatch.data.readers.parquet_pages import BINARY, I32, I64, LIST, STRUCT
 
-__all__ = ["CODECS", "PagePlan", "page_file"]
+__all__ = ["CODECS", "MARK", "PagePlan", "footer_of"]
 
 MARK = b"PAR1"
 BYTES = 6  # type of Parquet: BYTE_ARRAY
@@ -29,11 +29,11 @@ class PagePlan(NamedTuple):
     depth: int  # how many of the column and what it stands in may be null
 
 
-def page_file(plan: PagePlan, dictionary: bytes, page: bytes, *, rows: int, unpacked: int) -> bytes:
-    """Return a file with these pages, of so many rows. Its column is called 0; what it stands in is
-    a column 0 again, as often as there are levels.
+def footer_of(plan: PagePlan, dictionary: int, page: int, *, rows: int, unpacked: int) -> bytes:
+    """Return what stands behind the pages of a file that begins with `MARK`, with so many rows. Its
+    column is called 0; what it stands in is a column 0 again, as often as there are levels.
 
-    `dictionary`: empty where the page needs none; `unpacked`: bytes of both.
+    `dictionary`, `page`: bytes of these pages, 0 for no dictionary; `unpacked`: bytes of both.
     """
     names = ["0"] * max(1, plan.depth)
     start = len(MARK)
@@ -44,8 +44,8 @@ def page_file(plan: PagePlan, dictionary: bytes, page: bytes, *, rows: int, unpa
         (4, I32, plan.codec),
         (5, I64, rows),
         (6, I64, unpacked),
-        (7, I64, len(dictionary) + len(page)),
-        (9, I64, start + len(dictionary)),
+        (7, I64, dictionary + page),
+        (9, I64, start + dictionary),
     ]
     if dictionary:
         chunk.append((11, I64, start))
@@ -59,7 +59,7 @@ def page_file(plan: PagePlan, dictionary: bytes, page: bytes, *, rows: int, unpa
             (4, LIST, (STRUCT, [group])),
         ]
     )
-    return b"".join([MARK, dictionary, page, footer, struct.pack("<I", len(footer)), MARK])
+    return footer + struct.pack("<I", len(footer)) + MARK
 
 
 def _schema(depth: int) -> list[list[tuple[int, int, Any]]]:

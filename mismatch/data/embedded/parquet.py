@@ -8,12 +8,14 @@ import bisect
 import struct
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mismatch.data.embedded.columns import ImageColumn, image_columns
-from mismatch.data.embedded.page_file import CODECS, PagePlan, page_file
+from mismatch.data.embedded.page_file import CODECS, MARK, PagePlan, footer_of
 from mismatch.data.embedded.shared_file import SharedFile
 from mismatch.data.readers.parquet_footer import read_chunks
 from mismatch.data.readers.parquet_pages import (
@@ -29,7 +31,7 @@ from mismatch.errors import InputError
 
 __all__ = ["ParquetImages"]
 
-KEPT = 2**26  # bytes of unpacked pages that are remembered, in each process
+KEPT = 2**24  # bytes of unpacked pages that are remembered, in each process
 MAX_PAGE = 2**29  # bytes, unpacked; pyarrow puts a thousand images on a page
 MAX_PAGES = 2**20  # of a column's piece of a row group
 MAX_GROUPS = 1_024  # whose pages are remembered
@@ -70,7 +72,8 @@ class ParquetImages:
         self._groups: dict[tuple[int, ImageColumn], _Group] = {}
         self._kept: OrderedDict[tuple[int, int, ImageColumn], Any] = OrderedDict()
         self._kept_bytes = 0
-        try:
+        self._scratch = bytearray()
+        with self._reading():
             with parquet.ParquetFile(path) as opened:
                 self._metadata = opened.metadata
                 self._schema = opened.schema
@@ -80,8 +83,6 @@ class ParquetImages:
                 self._chunks = read_chunks(
                     file, groups=metadata.num_row_groups, columns=metadata.num_columns
                 )
-        except (arrow.ArrowException, PageError, struct.error, UnicodeDecodeError) as error:
-            raise self._damaged(error) from error
         self._starts = [0]  # row of the file, of each row group; and behind the last
         for group in range(self._metadata.num_row_groups):
             self._starts.append(self._starts[-1] + self._metadata.row_group(group).num_rows)
@@ -90,13 +91,11 @@ class ParquetImages:
     def value(self, column: ImageColumn, row: int) -> bytes | None:
         """Return the bytes of an image; None where the row has none. InputError for damage."""
         group = bisect.bisect_right(self._starts, row) - 1
-        try:
+        with self._reading():
             with self._lock:
                 values, first = self._page(group, column, row - self._starts[group])
             value = values[row - self._starts[group] - first]
             return value.as_py() if value.is_valid else None
-        except (self._arrow.ArrowException, PageError, struct.error, IndexError) as error:
-            raise self._damaged(error) from error
 
     def embedded(self, column: ImageColumn, group: int) -> list[bool] | None:
         """Return which rows of a row group hold an image themselves; None where all do."""
@@ -107,13 +106,10 @@ class ParquetImages:
         if nulls == rows:
             return [False] * rows
         there: list[bool] = []
-        try:
-            with self._lock:
-                while len(there) < rows:
-                    values, _ = self._page(group, column, len(there))
-                    there += values.is_valid().to_pylist()
-        except (self._arrow.ArrowException, PageError, struct.error, IndexError) as error:
-            raise self._damaged(error) from error
+        with self._reading(), self._lock:
+            while len(there) < rows:
+                values, _ = self._page(group, column, len(there))
+                there += values.is_valid().to_pylist()
         return there
 
     def _null_count(self, column: ImageColumn, group: int) -> int | None:
@@ -181,17 +177,14 @@ class ParquetImages:
 
     def _decoded(self, layout: _Group, page: _Page) -> Any:
         """Return an array of bytes, one for each row of a page."""
-        dictionary = b""
-        unpacked = page.unpacked
+        pages = [page]
         indexed = None
         if page.is_indexed and layout.dictionary is not None:
-            dictionary = self._file.read(layout.dictionary.start, layout.dictionary.size)
-            unpacked += layout.dictionary.unpacked
-            # else each value would be a copy of its own
-            indexed = [".".join(["0"] * max(1, layout.plan.depth))]
-        data = self._file.read(page.start, page.size)
-        whole = page_file(layout.plan, dictionary, data, rows=page.rows, unpacked=unpacked)
-        source = self._arrow.BufferReader(whole)
+            pages = [layout.dictionary, page]
+            # three times as slow, but no value is copied for each row that names it
+            if layout.dictionary.unpacked * page.rows > MAX_PAGE:
+                indexed = [".".join(["0"] * max(1, layout.plan.depth))]
+        source = self._arrow.BufferReader(self._page_file(layout.plan, pages))
         options = {"pre_buffer": False, "read_dictionary": indexed}
         with self._parquet.ParquetFile(source, **options) as opened:
             column = opened.read(use_threads=False).column(0)
@@ -201,6 +194,42 @@ class ParquetImages:
         if len(values) != page.rows:
             raise PageError("a page has other rows than its head says")
         return values
+
+    def _page_file(self, plan: PagePlan, pages: list[_Page]) -> memoryview:
+        """Return a file of these pages, which the next one overwrites: fresh memory for each takes
+        as long as decoding it.
+        """
+        footer = footer_of(
+            plan,
+            sum(page.size for page in pages[:-1]),
+            pages[-1].size,
+            rows=pages[-1].rows,
+            unpacked=sum(page.unpacked for page in pages),
+        )
+        size = len(MARK) + sum(page.size for page in pages) + len(footer)
+        if len(self._scratch) < size:
+            self._scratch = bytearray(size)
+            self._scratch[: len(MARK)] = MARK
+        view = memoryview(self._scratch)[:size]
+        at = len(MARK)
+        for page in pages:
+            self._file.read_into(page.start, view[at : at + page.size])
+            at += page.size
+        view[at:] = footer
+        return view
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what pyarrow and damage raise into an InputError; the system's own errors stay."""
+        damage = (self._arrow.ArrowException, PageError, struct.error, IndexError, ValueError)
+        try:
+            yield
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise self._damaged(error) from error
+        except damage as error:
+            raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

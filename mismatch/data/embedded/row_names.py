@@ -14,6 +14,7 @@ from mismatch.data.embedded.containers import open_table
 from mismatch.data.embedded.img2dataset import CAPTION, KEY, images_by_key
 from mismatch.data.embedded.names import member_name
 from mismatch.data.embedded.parquet import ParquetImages
+from mismatch.io.remote import Remote
 
 __all__ = ["RowNames"]
 
@@ -58,9 +59,9 @@ class RowNames:
         rest = [f"{name}.path"] if self.column.is_struct else []
         return [other for other in kept if other != name] + rest
 
-    def of_group(self, path: Path, group: int) -> list[bool] | None:
+    def of_group(self, path: Path | Remote, group: int) -> list[bool] | None:
         """Return which rows of a Parquet file's row group hold an image; None where all do."""
-        if self.column is None:
+        if self.column is None or isinstance(path, Remote):
             return None
         table = open_table(path)
         return table.embedded(self.column, group) if isinstance(table, ParquetImages) else None
@@ -74,7 +75,12 @@ class RowNames:
         return None if all(there) else there
 
     def named(
-        self, batch: Any, kept: list[str], file: Path, first: int, there: list[bool] | None
+        self,
+        batch: Any,
+        kept: list[str],
+        file: Path | Remote,
+        first: int,
+        there: list[bool] | None,
     ) -> Any:
         """Return a batch of the columns that are kept, its images by name. Where a row holds no
         image, it is the path that stands there, or null.
@@ -89,7 +95,7 @@ class RowNames:
                 [self._by_key(key) for key in keys], self._arrow.string()
             )
             return self._arrow.RecordBatch.from_arrays([arrays[name] for name in kept], names=kept)
-        if self.column is None:
+        if self.column is None or isinstance(file, Remote):
             return batch
         start = f"{member_name(file, self.columns.base)}:{self._between}"
         names: list[str | None] = [

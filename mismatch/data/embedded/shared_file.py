@@ -39,6 +39,20 @@ class SharedFile:
             left -= len(data)
         return b"".join(pieces)
 
+    def read_into(self, start: int, view: memoryview) -> None:
+        """Fill `view` from `start`; OSError where the file ends before that."""
+        done = 0
+        while done < len(view):
+            if hasattr(os, "preadv"):
+                count = os.preadv(self._descriptor, [view[done:]], start + done)
+            else:
+                data = self._read_once(start + done, len(view) - done)
+                count = len(data)
+                view[done : done + count] = data
+            if not count:
+                raise OSError(f"it ends before byte {start + len(view):,}")
+            done += count
+
     def _read_once(self, start: int, size: int) -> bytes:
         if hasattr(os, "pread"):
             return os.pread(self._descriptor, size, start)

@@ -101,7 +101,7 @@ class TarSamples:
         if not stem or not ending or file.startswith(".") or kind == b"5":
             return  # a folder, or what an operating system leaves behind
         key = posixpath.normpath(posixpath.join(folder, stem))
-        if key.startswith("/") or ".." in key.split("/"):
+        if name.startswith("/") or ".." in key.split("/"):
             raise InputError(f"{self.path}: member {name!r} leaves the archive; {WRITE_AGAIN}")
         sample = self.samples[-1] if self.samples else None
         if sample is None or sample.key != key:

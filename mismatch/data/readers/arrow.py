@@ -108,6 +108,8 @@ class _Source:
         self.path = reading.path if isinstance(reading.path, Remote) else Path(reading.path)
         self.is_folder = isinstance(self.path, Path) and self.path.is_dir()
         self.is_arrow = self.is_folder or self.path.suffix.lower() == ARROW
+        if self.is_arrow and isinstance(self.path, Remote):
+            raise InputError(f"{self.path} is an Arrow file in a store; download it")
         self.files = (
             dataset_files(self.path)
             if isinstance(self.path, Path) and self.is_folder

@@ -126,11 +126,11 @@ def _record(archive: TarSamples, sample: Sample, columns: Columns) -> _Record:
             problems.append(damage)
     for ending, column in ((TEXT, columns.text), (LABEL, columns.label)):
         if ending in sample.members and (ending == TEXT or column not in said):
-            text, damage = _text(archive, sample, ending)
+            text, wrong = _text(archive, sample, ending)
             # JSON keeps the blanks around it too
             if not (isinstance(said.get(column), str) and said[column].strip() == text):
                 said[column] = text
-            problems += [damage] if damage else []
+            problems += [wrong] if wrong else []
     if columns.text == Columns.text and "text" not in said and CAPTION in said:
         said["text"] = said[CAPTION]
     return _Record(said, "; ".join(problems) or None)

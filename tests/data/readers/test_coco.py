@@ -80,6 +80,17 @@ def test_an_id_of_two_images_is_no_image(tmp_path: Path) -> None:
     assert "image_id 1 is the id of two images" in (problems[1] or "")
 
 
+def test_a_name_that_no_file_can_have_is_a_problem_of_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(
+        b'{"images": [{"id": 1, "file_name": "\xee.jpg"}, {"id": 2, "file_name": "b.jpg"}],'
+        b' "annotations": [{"image_id": 1, "caption": "a"}, {"image_id": 2, "caption": "b"}]}'
+    )
+    wrong, right = read_rows(path, require_label=False)
+    assert "its image, 1 of 'images': byte 0xee is not UTF-8" in (wrong.problem or "")
+    assert (right.problem, right.image_path) == (None, "b.jpg")
+
+
 def test_columns_may_be_asked_for(tmp_path: Path) -> None:
     notes = [{"image_id": 1, "raw": "said", "caption": "written", "file_name": "own"}]
     path = save(tmp_path / "a.json", images=IMAGES, annotations=notes)
