@@ -19,7 +19,7 @@ from mismatch.data.readers.json import json_header, json_rows
 from mismatch.data.readers.text_files import open_text
 from mismatch.data.readers.webdataset import webdataset_header, webdataset_rows
 from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row
-from mismatch.data.shards import shard_files
+from mismatch.data.shards import is_pattern, row_place, shard_files
 from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.io.atomic import sha256_file
 from mismatch.io.remote import Remote, located
@@ -254,9 +254,15 @@ class _Unusable:
 
 def format_location(path: str | Path | Remote, line: int) -> str:
     """Return where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no
-    lines, `train.parquet:row 17`.
+    lines, `train.parquet:row 17`; of an archive `00000.tar:000001234`, with the sample's key.
     """
-    return f"{path}:{line}" if kind_of(path) in (*DELIMITERS, "jsonl") else f"{path}:row {line}"
+    kind = kind_of(path)
+    if kind in (*DELIMITERS, "jsonl"):
+        return f"{path}:{line}"
+    place = None
+    if not isinstance(path, Remote) and (kind == "webdataset" or is_pattern(path)):
+        place = row_place(path, line)
+    return place or f"{path}:row {line}"
 
 
 def kind_of(path: str | Path | Remote) -> str:
