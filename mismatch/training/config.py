@@ -55,8 +55,8 @@ class TrainConfig:
     train_csv: str | Path = field(
         metadata={
             "help": (
-                "Rows to train on: image_path,text,label; also TSV, JSONL, Parquet, a datasets"
-                " folder."
+                "Rows to train on: image_path,text,label; also TSV, JSONL, Parquet, Arrow,"
+                " webdataset, a datasets folder; images may stand in the rows."
             ),
             "required": True,
             "free": True,
