@@ -169,6 +169,8 @@ def measured(model: Path, rows: str, folder: Path) -> dict[str, float]:
 
 def score(model: str, rows: str, folder: str) -> None:
     """Be that process: print what was measured."""
+    import pyarrow.parquet  # noqa: F401  a second of a run of any length
+
     import mismatch
 
     predictor = mismatch.load(model)

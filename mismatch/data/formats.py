@@ -10,6 +10,7 @@ from mismatch.data.readers import coco, image_folder
 from mismatch.data.readers.dataset_folder import SPLITS, STATE
 from mismatch.data.readers.flickr import is_flickr
 from mismatch.data.readers.text_files import open_rows, open_text
+from mismatch.data.shards import is_pattern, row_place
 from mismatch.errors import InputError, MismatchError
 from mismatch.io.remote import Remote, located
 
@@ -83,14 +84,21 @@ def format_names(path: str | Path | Remote, kind: str) -> dict[str, str]:
 
 def format_location(path: str | Path | Remote, line: int) -> str:
     """Return where a row stands, for people: `train.csv:17`; of Parquet, datasets and arrays of
-    JSON, whose rows have no lines of their own, `train.parquet:row 17`.
+    JSON, whose rows have no lines of their own, `train.parquet:row 17`; of an archive
+    `00000.tar:000001234`, with the sample's key.
     """
     try:
         file = located_rows(path)
-        shown = path if file == located(path) else file
-        return f"{shown}:{line}" if kind_of(path) in IN_LINES else f"{shown}:row {line}"
     except InputError:  # for a folder of several files
         return f"{path}:{line}"
+    shown = path if file == located(path) else file
+    kind = kind_of(path)
+    if kind in IN_LINES:
+        return f"{shown}:{line}"
+    place = None
+    if not isinstance(path, Remote) and (kind == "webdataset" or is_pattern(path)):
+        place = row_place(path, line)
+    return place or f"{shown}:row {line}"
 
 
 def _identity(path: Path | Remote) -> tuple[int | str, ...]:

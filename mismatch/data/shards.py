@@ -7,9 +7,10 @@ import os
 import re
 from pathlib import Path
 
-from mismatch.errors import InputError
+from mismatch.data.embedded.containers import open_table, open_tar
+from mismatch.errors import InputError, MismatchError
 
-__all__ = ["is_pattern", "shard_files"]
+__all__ = ["is_pattern", "row_place", "shard_files"]
 
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"([0-9]{1,12})\.\.([0-9]{1,12})")
@@ -48,6 +49,26 @@ def shard_files(path: str | Path) -> list[Path]:
         more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
         raise InputError(f"{path} names {len(files):,} files, and {shown}{more} {verb} not there")
     return files
+
+
+def row_place(path: str | Path, number: int) -> str | None:
+    """Return where a row stands, by the number that it has among those of all files: the file and
+    the sample's key, or the file and its row; None where that can't be told.
+    """
+    try:
+        for file in shard_files(path):
+            if file.suffix.lower() == ".tar":
+                samples = open_tar(file).samples
+                if number <= len(samples):
+                    return f"{file}:{samples[number - 1].key}"
+                number -= len(samples)
+            elif number <= (count := open_table(file).count):
+                return f"{file}:row {number}"
+            else:
+                number -= count
+    except (OSError, MismatchError):
+        pass
+    return None
 
 
 def _choices(piece: str, path: str | Path) -> list[str]:

@@ -153,7 +153,7 @@ def test_a_wrong_base_path_is_guessed(run: Any, write_rows: Any) -> None:
     [
         ([], "CSV"),
         (["absent.csv"], "absent.csv: No such file"),
-        (["."], "a CSV, TSV, JSON or Parquet file, a folder"),
+        (["."], "a CSV, TSV, JSON, Parquet, Arrow or webdataset file, a folder"),
         (["a.csv", "--max-problems", "0"], "max-problems"),
     ],
 )

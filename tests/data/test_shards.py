@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from mismatch.data import shards
-from mismatch.data.pairs import kind_of, read_rows, rows_files
+from mismatch.data.pairs import format_location, kind_of, read_rows, rows_files
 from mismatch.data.shards import is_pattern, shard_files
 from mismatch.errors import InputError
+from tests.support.embedded import FORMATS, drawn_rows
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -51,6 +52,16 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         list(read_rows(tmp_path / "{0..1}.tar", require_label=False))
     with pytest.raises(InputError, match=r"3\.tar and 6 more are not there"):
         shard_files(tmp_path / "{0..9}.tar")
+
+
+def test_a_row_is_said_by_its_file_and_key(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    tars = FORMATS["webdataset shards"](tmp_path, drawn_rows(30))
+    tables = FORMATS["parquet files"](tmp_path, drawn_rows(30))
+    assert format_location(tars, 14) == str(tmp_path / "shards" / "00001.tar:000000013")
+    assert format_location(tables, 14) == str(tmp_path / "train-1.parquet:row 1")
+    assert format_location(tars, 31) == f"{tars}:row 31"
+    assert format_location(tmp_path / "gone.tar", 3) == str(tmp_path / "gone.tar:row 3")
 
 
 def test_patterns_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ it has as a file, to the last bit.
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,10 @@ import mismatch
 from mismatch.backbones import registry
 from mismatch.training.folder import output
 from tests.support.backbones import ToyBackbone, toy_family
-from tests.support.embedded import FORMATS, Drawn, as_files, drawn_rows
+from tests.support.commands import run
+from tests.support.embedded import FORMATS, Drawn, as_files, drawn_rows, write_tar
+from tests.support.paths import BUNDLE
+from tests.support.processes import finished
 from tests.support.rows import read_rows
 
 pytest.importorskip("pyarrow")
@@ -159,3 +164,84 @@ def test_every_command_gives_what_it_gives_of_files(
     assert of_files["images"] == len(ROWS)
     assert min(of_files["pictures in pages"]) > 0
     assert everything(module_folder / name, FORMATS[name]) == of_files
+
+
+KILLED = """
+import os, signal, sys
+from mismatch.cli import main
+from mismatch.runtime import open_image, pipeline
+
+pipeline.WINDOW = 8
+real = open_image.open_member
+opened = 0
+
+def open_member(path):
+    global opened
+    opened += 1
+    if opened == 22:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(path)
+
+open_image.open_member = open_member
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("name", ["parquet", "dataset", "webdataset shards"])
+def test_a_killed_run_goes_on_to_the_same_bytes(name: str, tmp_path: Path) -> None:
+    path = FORMATS[name](tmp_path, ROWS)
+    options = ("--model", BUNDLE, "--csv", path, "--num-workers", 1)
+    output = tmp_path / "out.csv"
+    killed = finished(
+        [sys.executable, "-c", KILLED, "predict", *options, "--output", output, "--resume"]
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = (tmp_path / "out.csv.part").read_text().count("\n") - 1
+    assert 0 < done < len(ROWS)
+    assert run("predict", *options, "--output", output, "--resume").exit_code == 0
+    assert run("predict", *options, "--output", tmp_path / "straight.csv").exit_code == 0
+    assert output.read_bytes() == (tmp_path / "straight.csv").read_bytes()
+
+
+def test_rows_that_changed_are_not_gone_on_with(tmp_path: Path) -> None:
+    path = FORMATS["webdataset shards"](tmp_path, ROWS)
+    options = ("--model", BUNDLE, "--csv", path, "--output", tmp_path / "out.csv", "--resume")
+    finished([sys.executable, "-c", KILLED, "predict", *options])
+    write_tar(tmp_path / "shards" / "00001.tar", [("1.jpg", ROWS[0].image), ("1.txt", b"a")])
+    result = run("predict", *options)
+    assert (result.exit_code, "differs in the rows" in result.stderr) == (2, True)
+
+
+def test_shards_of_a_run_are_the_whole(tmp_path: Path) -> None:
+    path = FORMATS["webdataset shards"](tmp_path, ROWS)
+    whole = []
+    for number in (1, 2):
+        output = tmp_path / f"{number}.csv"
+        mismatch.predict_file(BUNDLE, path, output, shard=f"{number}/2")
+        whole += read_rows(output)
+    mismatch.predict_file(BUNDLE, path, tmp_path / "out.csv")
+    by_image = {row["image_path"]: row for row in whole}
+    assert [by_image[row["image_path"]] for row in read_rows(tmp_path / "out.csv")] == read_rows(
+        tmp_path / "out.csv"
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_dataset_in_memory_has_the_same_scores(name: str, tmp_path: Path) -> None:
+    memory = [{"image": row.image, "text": row.text} for row in ROWS]
+    mismatch.predict_file(BUNDLE, memory, tmp_path / "memory.csv")
+    mismatch.predict_file(BUNDLE, FORMATS[name](tmp_path, ROWS), tmp_path / "out.csv")
+    scores = [
+        [row["similarity_score"] for row in read_rows(tmp_path / file)]
+        for file in ("memory.csv", "out.csv")
+    ]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("name", ["parquet", "webdataset"])
+def test_isolated_decoding_gives_the_same(name: str, tmp_path: Path) -> None:
+    path = FORMATS[name](tmp_path, ROWS)
+    for isolated in (False, True):
+        output = tmp_path / f"{isolated}.csv"
+        mismatch.predict_file(BUNDLE, path, output, isolate_decoding=isolated)
+    assert (tmp_path / "True.csv").read_bytes() == (tmp_path / "False.csv").read_bytes()

@@ -51,10 +51,10 @@ class _Open:
             status.st_ctime_ns,
         )
         with self.lock:
-            known = self.files.get(path)
-            if known is not None and known[0] == version:
+            entry = self.files.get(path)
+            if entry is not None and entry[0] == version:
                 self.files.move_to_end(path)
-                return known[1]
+                return entry[1]
             container = _opened(path)
             self.files[path] = (version, container)
             while len(self.files) > MAX_OPEN:

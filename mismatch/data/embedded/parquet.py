@@ -211,11 +211,11 @@ class ParquetImages:
             self._scratch = bytearray(size)
             self._scratch[: len(MARK)] = MARK
         view = memoryview(self._scratch)[:size]
-        at = len(MARK)
+        position = len(MARK)
         for page in pages:
-            self._file.read_into(page.start, view[at : at + page.size])
-            at += page.size
-        view[at:] = footer
+            self._file.read_into(page.start, view[position : position + page.size])
+            position += page.size
+        view[position:] = footer
         return view
 
     @contextmanager

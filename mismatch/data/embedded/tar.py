@@ -126,21 +126,21 @@ class TarSamples:
 
     def _members(self) -> Iterator[tuple[str, bytes, Member]]:
         """Yield the name, the type and the place of each member; InputError for damage."""
-        at = 0
+        position = 0
         name: str | None = None  # that heads before a member's own give it
         size: int | None = None
         kind_before: bytes | None = None
         heads = _Heads(self._file)
-        while (head := heads.block(at)).strip(b"\0"):
+        while (head := heads.block(position)).strip(b"\0"):
             kind = head[156:157]
-            length = self._size_of(head, at)
-            start = at + BLOCK
+            length = self._size_of(head, position)
+            start = position + BLOCK
             if kind in (LONG_NAME, LONG_LINK, PAX, PAX_OF_ALL):
-                said = self._said(start, length)
+                words = self._words(start, length)
                 if kind == LONG_NAME:
-                    name = _text(said)
+                    name = _text(words)
                 elif kind == PAX:
-                    facts = self._facts(said)
+                    facts = self._facts(words)
                     name = facts.get("path", name)
                     size = int(facts["size"]) if facts.get("size", "").isdecimal() else size
                     is_sparse = any(fact.startswith("GNU.sparse") for fact in facts)
@@ -154,21 +154,21 @@ class TarSamples:
                     )
                 yield name or _name(head), kind_before or kind, Member(start, length)
                 name = size = kind_before = None
-            at = start + -(-length // BLOCK) * BLOCK
+            position = start + -(-length // BLOCK) * BLOCK
 
-    def _size_of(self, head: bytes, at: int) -> int:
+    def _size_of(self, head: bytes, position: int) -> int:
         """Return how many bytes follow a head; InputError for what is no head."""
         expected = _octal(head[148:156])
         plain = sum(head) - sum(head[148:156]) + 8 * 32  # blanks stand for the sum itself
         size = _octal(head[124:136])
         if len(head) < BLOCK or plain != expected or size < 0:
             raise InputError(
-                f"{self.path} is no tar archive, or damaged: no member begins at byte {at:,};"
+                f"{self.path} is no tar archive, or damaged: no member begins at byte {position:,};"
                 f" {WRITE_AGAIN}"
             )
         return size
 
-    def _said(self, start: int, size: int) -> bytes:
+    def _words(self, start: int, size: int) -> bytes:
         if size > MAX_NAME:
             raise InputError(
                 f"{self.path}: what is said of a member takes {size:,} bytes; at most"
@@ -176,17 +176,17 @@ class TarSamples:
             )
         return self._file.read(start, size)
 
-    def _facts(self, said: bytes) -> dict[str, str]:
+    def _facts(self, words: bytes) -> dict[str, str]:
         """Return what a pax head says: records of `LENGTH KEY=VALUE` and a line end."""
         facts = {}
-        while said.strip(b"\0"):
-            digits, blank, _ = said.partition(b" ")
+        while words.strip(b"\0"):
+            digits, blank, _ = words.partition(b" ")
             length = int(digits) if blank and digits.isdigit() and len(digits) < 8 else 0
-            key, is_one, value = said[len(digits) + 1 : length - 1].partition(b"=")
-            if not is_one or length > len(said):
+            key, is_one, value = words[len(digits) + 1 : length - 1].partition(b"=")
+            if not is_one or length > len(words):
                 raise InputError(f"{self.path}: a pax head is damaged; {WRITE_AGAIN}")
             facts[_text(key)] = _text(value)
-            said = said[length:]
+            words = words[length:]
         return facts
 
 
@@ -198,12 +198,12 @@ class _Heads:
         self._start = 0
         self._data = b""
 
-    def block(self, at: int) -> bytes:
+    def block(self, position: int) -> bytes:
         """Return the block at this byte; less at the end."""
-        within = at - self._start
+        within = position - self._start
         if not 0 <= within <= len(self._data) - BLOCK:
-            self._start = at
-            self._data = self._file.read(at, BLOCK if within > AHEAD else AHEAD)
+            self._start = position
+            self._data = self._file.read(position, BLOCK if within > AHEAD else AHEAD)
             within = 0
         return self._data[within : within + BLOCK]
 

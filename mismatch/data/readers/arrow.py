@@ -171,8 +171,8 @@ class _Source:
             # of an object, reading fetches megabytes
             start = b"" if isinstance(self.path, Remote) else file.read(START)
         kind = "Arrow" if self.is_arrow else "Parquet"
-        own = ARROW_MARK if self.is_arrow else b"PAR1"
-        if not start.startswith(own) and (problem := content_problem(start)):
+        mark = ARROW_MARK if self.is_arrow else b"PAR1"
+        if not start.startswith(mark) and (problem := content_problem(start)):
             raise InputError(f"{self.path} is no {kind} file but {problem}")
         return self.path
 

@@ -41,8 +41,8 @@ MAX_RECORD = 2**26  # characters; a file without line ends would else be read wh
 ESCAPED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
 LINE_ENDS = ("\n", "\r")
 NEEDED = (
-    "a CSV, TSV, JSON or Parquet file, a folder of images with metadata.csv, or a folder that"
-    " save_to_disk of Hugging Face datasets wrote, is needed"
+    "a CSV, TSV, JSON, Parquet, Arrow or webdataset file, a folder of images with metadata.csv, or"
+    " a folder that save_to_disk of Hugging Face datasets wrote, is needed"
 )
 START = 512  # bytes by which a file is known
 HEADER = 64  # bytes in which a header has no NUL

@@ -113,11 +113,11 @@ def _header(archive: TarSamples, columns: Columns) -> list[str]:
 
 def _record(archive: TarSamples, sample: Sample, columns: Columns) -> _Record:
     """Return what a sample says. Its JSON's lists and objects are left out."""
-    said: dict[str, Any] = {}
+    record_values: dict[str, Any] = {}
     problems = []
     if VALUES in sample.members:
         record, damage = _parsed(archive, sample)
-        said = {
+        record_values = {
             name: value
             for name, value in (record or {}).items()
             if not isinstance(value, (list, dict)) and name != columns.image
@@ -125,15 +125,16 @@ def _record(archive: TarSamples, sample: Sample, columns: Columns) -> _Record:
         if damage:
             problems.append(damage)
     for ending, column in ((TEXT, columns.text), (LABEL, columns.label)):
-        if ending in sample.members and (ending == TEXT or column not in said):
+        if ending in sample.members and (ending == TEXT or column not in record_values):
             text, wrong = _text(archive, sample, ending)
             # JSON keeps the blanks around it too
-            if not (isinstance(said.get(column), str) and said[column].strip() == text):
-                said[column] = text
+            written = record_values.get(column)
+            if not (isinstance(written, str) and written.strip() == text):
+                record_values[column] = text
             problems += [wrong] if wrong else []
-    if columns.text == Columns.text and "text" not in said and CAPTION in said:
-        said["text"] = said[CAPTION]
-    return _Record(said, "; ".join(problems) or None)
+    if columns.text == Columns.text and "text" not in record_values and CAPTION in record_values:
+        record_values["text"] = record_values[CAPTION]
+    return _Record(record_values, "; ".join(problems) or None)
 
 
 def _parsed(archive: TarSamples, sample: Sample) -> tuple[dict[str, Any] | None, str]:

@@ -14,7 +14,7 @@ SCHEMA = pa.schema(
         "id": pa.int64(),
         "plain": pa.binary(),
         "image": PAIR,
-        "views": pa.binary_view(),
+        "large": pa.large_binary(),
         "several": pa.list_(pa.binary()),
         "sound": pa.struct({"bytes": pa.binary(), "rate": pa.int64()}),
         "text": pa.string(),
@@ -27,14 +27,14 @@ def test_columns_of_bytes_and_what_datasets_makes_of_an_image() -> None:
     assert columns == [
         ImageColumn("plain", False),
         ImageColumn("image", True),
-        ImageColumn("views", False),
+        ImageColumn("large", False),
     ]
-    assert [column.leaf for column in columns] == ["plain", "image.bytes", "views"]
+    assert [column.leaf for column in columns] == ["plain", "image.bytes", "large"]
 
 
 def test_the_column_that_is_asked_for_or_the_usual_one() -> None:
     columns = image_columns(pa, SCHEMA)
-    assert chosen_column(columns, "views") == columns[2]
+    assert chosen_column(columns, "large") == columns[2]
     assert chosen_column(columns, "text") is None
     assert chosen_column(columns, "") == columns[1]
     assert chosen_column(columns[2:], "") == columns[2]

@@ -248,8 +248,8 @@ def test_folders_that_are_not_one_dataset(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
         match=(
-            "is a folder, a pipe or a device; a CSV, TSV, JSON or Parquet file, a folder of images"
-            r" with metadata\.csv, or a folder that save_to_disk"
+            "is a folder, a pipe or a device; a CSV, TSV, JSON, Parquet, Arrow or webdataset file, a"
+            r" folder of images with metadata\.csv, or a folder that save_to_disk"
         ),
     ):
         list(read_rows(tmp_path, require_label=True))
