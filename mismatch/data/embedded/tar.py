@@ -217,7 +217,7 @@ def no_image(sample: Sample) -> str:
 
 def _octal(field_bytes: bytes) -> int:
     """Return a number of a head; -1 for none. Large ones are written in base 256."""
-    if field_bytes[0] == 0x80:
+    if field_bytes[:1] == b"\x80":
         return int.from_bytes(field_bytes[1:], "big")
     digits = field_bytes.strip(b" \0")
     try:
