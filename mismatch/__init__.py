@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mismatch.jobs.audit_labels import audit_labels
     from mismatch.jobs.benchmark import BenchmarkResult, benchmark
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
+    from mismatch.jobs.convert import ConvertResult, convert
     from mismatch.jobs.doctor import DoctorResult, doctor
     from mismatch.jobs.evaluate import evaluate
     from mismatch.jobs.evaluation_result import Evaluation
@@ -69,6 +70,7 @@ __all__ = [
     "Calibration",
     "CalibrationResult",
     "CheckpointError",
+    "ConvertResult",
     "DeviceError",
     "DoctorResult",
     "Evaluation",
@@ -112,6 +114,7 @@ __all__ = [
     "audit_labels",
     "benchmark",
     "calibrate",
+    "convert",
     "doctor",
     "evaluate",
     "explain",
@@ -145,6 +148,7 @@ _HOMES = {
 }
 _HOMES |= dict.fromkeys(("AuditReport", "audit"), "jobs.audit")
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= dict.fromkeys(("ConvertResult", "convert"), "jobs.convert")
 _HOMES |= dict.fromkeys(("NegativesResult", "make_negatives"), "jobs.make_negatives")
 _HOMES |= {"SplitResult": "jobs.split_result", "split": "jobs.split"}
 _HOMES |= {"LabelAudit": "jobs.label_audit", "audit_labels": "jobs.audit_labels"}

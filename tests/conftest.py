@@ -81,7 +81,18 @@ Make = Callable[[Path], object]
 # files that export, but test something else than how graphs are traced
 EXPORTING = (
     *("benchmark", "calibrate", "export_onnx", "fashion", "features", "fp16", "fusion", "gate"),
-    *("graphs", "int8", "notebook", "onnx", "predictor", "quickstart", "torch_free", "triton"),
+    *(
+        "caption_rows",
+        "embedded_rows",
+        "graphs",
+        "int8",
+        "notebook",
+        "onnx",
+        "predictor",
+        "quickstart",
+        "torch_free",
+        "triton",
+    ),
     *("tune_threshold", "weights"),
 )
 

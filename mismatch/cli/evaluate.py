@@ -44,7 +44,7 @@ def command(model: str, rows: Path, report: Path | None, as_json: bool, **option
     left out of the figures.
 
     Options:
-    --csv: Rows image_path,text,label; also TSV, JSONL, Parquet, a datasets folder.
+    --csv: Rows image_path,text,label; also TSV, JSONL, Parquet, Arrow, webdataset, a dataset.
     --slice: Figures for each value of this column too; may be repeated.
     --kind-column: Column that names the kinds of mismatch, for figures of each.
         [default: kind, where there is one]

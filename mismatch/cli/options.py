@@ -110,6 +110,8 @@ def _row_options(parse_base: Callable[[str], str], base_help: str) -> tuple[clic
         --multi-image: Several images a row, separated by ;, and whether a row matches by its best
             one or by all.  [default: one image a row]
         --encoding: Encoding of rows and titles that are not UTF-8, as gb18030.  [default: UTF-8]
+        --delimiter: Sign between the columns of CSV, as ; or tab.
+            [default: as the name or the header says]
         --allow-outside-images: Let image paths leave --image-base-path, by .., as absolute ones or
             through links.
         --isolate-decoding: Decode images in processes of their own, with bounds of time and memory:
@@ -129,6 +131,7 @@ def _row_options(parse_base: Callable[[str], str], base_help: str) -> tuple[clic
         option("--label-map", default="", metavar="MAP", show_default=False),
         choice("--multi-image", get_args(MultiImage)),
         option("--encoding", metavar="NAME"),
+        option("--delimiter", metavar="SIGN"),
         flag("--allow-outside-images"),
         flag("--isolate-decoding"),
         flag("--fetch-images"),
@@ -178,6 +181,7 @@ PLAIN = {
     "label_map": "",
     "multi_image": None,
     "encoding": None,
+    "delimiter": None,
 }
 *PAIR_OPTIONS, SLICE_VALUE = described(
     """
@@ -230,7 +234,9 @@ def check_pair(
         missing = "image" if image is None else "text"
         raise click.UsageError(f"--image and --text go together; --{missing} is missing")
     if any(options[name] != default for name, default in PLAIN.items()):
-        raise click.UsageError("--multi-image, --encoding and options of columns go with --csv")
+        raise click.UsageError(
+            "--multi-image, --encoding, --delimiter and options of columns go with --csv"
+        )
     return image, text
 
 

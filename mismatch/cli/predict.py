@@ -53,8 +53,8 @@ def command(
     (--images).
 
     Options:
-    --csv: Rows image_path,text; also TSV, JSONL, Parquet, a datasets folder. A path, or a URL:
-        s3://, gs://, abfs://.
+    --csv: Rows image_path,text; also TSV, JSONL, Parquet, Arrow, webdataset, a datasets folder;
+        images may stand in the rows. A path, or a URL: s3://, gs://, abfs://.
     --images: Folder of images; --titles says what they show, or a .txt next to each.
     --titles: CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below
         --images.

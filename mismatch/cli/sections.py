@@ -13,7 +13,7 @@ __all__ = ["SECTIONS", "VERBS", "SectionedCommand", "write_sections"]
 # mismatch/cli/export_onnx.py.
 SECTIONS = {
     "Start": ("quickstart", "doctor"),
-    "Data": ("fetch", "validate", "split", "make-negatives", "audit-labels"),
+    "Data": ("fetch", "convert", "validate", "split", "make-negatives", "audit-labels"),
     "Train": ("train", "evaluate"),
     "Decide": ("calibrate", "tune-threshold"),
     "Use": ("predict", "explain", "export-onnx", "push", "serve", "benchmark"),

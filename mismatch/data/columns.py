@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
 from mismatch.data.confined import ConfinedFolder
+from mismatch.data.embedded.names import container_of
 from mismatch.data.encoding import check_encoding
 from mismatch.errors import InputError, LabelError
 from mismatch.io.remote import Remote, is_url, located
@@ -30,18 +31,23 @@ __all__ = [
     "locate_image",
     "parse_label",
     "resolve_image",
+    "usual_columns",
+    "usual_names",
 ]
 
 MultiImage = Literal["best", "all"]
 LABELS = {"0": 0, "1": 1}  # mismatch, match
 COLUMNS = ("image_path", "text", "label")
 ALIASES = {
-    "image_path": ("image", "path", "file", "file_name", "filename", "img", "image_file"),
-    "text": ("caption", "title", "description", "name"),
+    "image_path": (
+        *("image", "path", "file", "file_name", "filename", "img", "image_file", "image_name"),
+    ),
+    "text": ("caption", "title", "description", "comment", "name"),
     "label": ("target", "match", "is_match", "class", "y"),
 }
 OPTIONS = {"image_path": "image_column", "text": "text_column", "label": "label_column"}
 SEPARATOR = ";"  # between the images of a row
+TABS = ("tab", "\\t")  # what stands for a tab where none can be typed
 WHOLE = re.compile(r"([0-9]+)[.,]0+")  # a whole number that a program wrote with a fraction
 NAMED = {
     "match": "match/mismatch",
@@ -70,8 +76,14 @@ class Columns:
     multi_image: MultiImage | None = None
     # folder or URL that image paths are relative to and may not leave; empty: they may lie anywhere
     inside: str = ""
+    # folder or URL that image paths are relative to, wherever they may lie; "": working directory
+    base: str = field(default="", repr=False)
     # of CSV, TSV and JSON lines; None: UTF-8
     encoding: str | None = field(default=None, repr=False)  # digests of rows read in UTF-8 stay
+    # what stands between the fields of CSV and TSV; None: what the name or the header says
+    delimiter: str | None = field(default=None, repr=False)
+    # whether images of an image folder, whose paths are relative to it without a base, may leave it
+    outside: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         names = (self.image, self.text, self.label)
@@ -85,6 +97,8 @@ class Columns:
         _ = self.labels  # refuses a wrong map at once
         if self.encoding is not None:
             check_encoding(self.encoding)
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", _checked_delimiter(self.delimiter))
 
     @cached_property
     def labels(self) -> dict[str, int]:
@@ -209,9 +223,12 @@ def file_finder(image_base_path: str) -> Callable[[str], str]:
     def file(spelling: str) -> str:
         if is_web_url(spelling):
             return spelling
-        folder, name = os.path.split(Path(image_base_path) / spelling)
+        spelt = str(resolve_image(image_base_path, spelling))
+        container = container_of(spelt)
+        folder, name = os.path.split(container)
         path = os.path.join(real(folder), name)
-        return real(path) if name == ".." or os.path.islink(path) else path
+        path = real(path) if name == ".." or os.path.islink(path) else path
+        return path + spelt[len(container) :]
 
     return file
 
@@ -246,9 +263,48 @@ def leaving(path: str, folder: str) -> str:
     )
 
 
+def usual_columns(
+    names: Sequence[str], columns: Columns, preferred: Mapping[str, str]
+) -> dict[str, str]:
+    """Map usual names of columns → image_path or text, which is missing and not asked for by
+    another name; where several are usual, none is taken.
+
+    `preferred`: the usual name that a format has for each.
+    """
+    taken = {}
+    for needed in COLUMNS[:2]:
+        if needed in names or columns.asked(needed) != needed:
+            continue
+        usual = usual_names(names, needed)
+        same = [name for name in usual if folded(name) == needed]
+        if preferred.get(needed) in usual:
+            taken[preferred[needed]] = needed
+        elif len(same or usual) == 1:
+            [name] = same or usual
+            taken[name] = needed
+    return taken
+
+
+def usual_names(names: Iterable[str], needed: str) -> list[str]:
+    """Return the names that usually stand for a needed column."""
+    usual = (needed, *ALIASES[needed])
+    return [name for name in names if name not in COLUMNS and folded(name) in usual]
+
+
 def folded(name: str) -> str:
     """Return a column's name without what people write differently."""
     return name.lower().replace(" ", "_").replace("-", "_")
+
+
+def _checked_delimiter(delimiter: object) -> str:
+    """Return what separates columns; InputError for what can't."""
+    if isinstance(delimiter, str):
+        sign = "\t" if delimiter in TABS else delimiter
+        if len(sign) == 1 and not sign.isalnum() and sign not in "\"'\r\n\0 ._-/\\":
+            return sign
+    raise InputError(
+        f"`delimiter` is {delimiter!r}; a single sign such as ';', '|' or tab is needed"
+    )
 
 
 def _label_map(text: str) -> dict[str, int]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 
+from mismatch.data.embedded.names import container_of
+
 __all__ = ["ConfinedFolder"]
 
 LONGEST_PATH = 32_767  # characters; no system opens a longer one
@@ -30,8 +32,10 @@ class ConfinedFolder:
         """
         if len(path) > LONGEST_PATH:
             return False
-        folder, name = os.path.split(os.path.join(self._folder, path))
         try:
+            # an image that stands in a file of rows lies where that does
+            file = container_of(os.path.join(self._folder, path))
+            folder, name = os.path.split(file)
             if name in ("", os.curdir, os.pardir):
                 return not self._holds(os.path.realpath(os.path.join(folder, name)))
             place = os.path.join(self._place(folder), name)

@@ -1,24 +1,45 @@
-"""Rows in: image_path, text and label of a CSV, TSV, JSONL or Parquet file or a Hugging Face
-dataset, each fault with its file and line.
+"""Rows in: image_path, text and label of a file of any format or of a folder, each fault with its
+file and line.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
-from mismatch.data.columns import ALIASES, COLUMNS, LABELS, Columns, parse_label, resolve_image
+from mismatch.data.columns import (
+    ALIASES,
+    COLUMNS,
+    LABELS,
+    Columns,
+    parse_label,
+    resolve_image,
+)
 from mismatch.data.encoding import codec_name, is_utf8
+from mismatch.data.formats import (
+    DELIMITERS,
+    IN_JSON,
+    SUFFIXES,
+    format_location,
+    format_names,
+    kind_of,
+    located_rows,
+)
 from mismatch.data.readers.arrow import arrow_header, arrow_rows
 from mismatch.data.readers.csv import csv_header, csv_rows
 from mismatch.data.readers.dataset_folder import STATE, dataset_files
+from mismatch.data.readers.flickr import flickr_header, flickr_rows
+from mismatch.data.readers.image_folder import rows_at_home
 from mismatch.data.readers.json import json_header, json_rows
 from mismatch.data.readers.text_files import open_text
+from mismatch.data.readers.webdataset import webdataset_header, webdataset_rows
 from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row
-from mismatch.errors import InputError, LabelError, MachineError
+from mismatch.data.shards import shard_files
+from mismatch.errors import InputError, LabelError, MachineError, MismatchError
 from mismatch.io.atomic import sha256_file
 from mismatch.io.remote import Remote, located
 from mismatch.io.retries import reason
@@ -39,6 +60,7 @@ __all__ = [
     "parse_label",
     "read_header",
     "read_rows",
+    "reading_remark",
     "refusal",
     "resolve_image",
     "rows_files",
@@ -48,17 +70,9 @@ __all__ = [
     "usable_rows",
 ]
 
-SUFFIXES = {
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
-DELIMITERS = {"csv": ",", "tsv": "\t"}
 SHOWN = 10  # problems in one message
+# kinds whose rows have numbers, and no lines; several files of them are read as one
+NUMBERED = ("parquet", "arrow", "webdataset")
 PLAIN = Columns()
 
 
@@ -76,12 +90,29 @@ def read_header(
     JSONL has the keys of its first hundred objects as columns; Parquet and datasets those columns
     that don't hold bytes.
     """
-    needed = _needed(require_label)
-    reading = Reading(located(path), columns, needed, _raise_at(path), aliases, strict)
-    kind = kind_of(path)
-    if kind in DELIMITERS:
-        return csv_header(reading, DELIMITERS[kind])
-    return json_header(reading) if kind == "jsonl" else arrow_header(reading)
+    reading = _reading(
+        path, columns, _needed(require_label), _raise_at(path), aliases=aliases, strict=strict
+    )
+    return _header(reading)
+
+
+def reading_remark(
+    path: str | Path | Remote, columns: Columns = PLAIN, name: str | None = None
+) -> str | None:
+    """Return a line for people about what is recognised in rows and was not asked for: their form,
+    their encoding, what separates their columns, usual names of columns. None where nothing is, and
+    for what can't be read. `name`: what the rows are called; their path.
+    """
+    reading = _reading(path, columns, COLUMNS[:2], lambda _line, _message: None, strict=False)
+    try:
+        place = located_rows(path)
+        if place != located(path):
+            reading.remarks.append(f"its rows are those of {os.path.basename(str(place))}")
+        _header(reading)
+    except MismatchError:  # which reading it says
+        return None
+    remarks = "; ".join(dict.fromkeys(reading.remarks))
+    return f"{path if name is None else name}: {remarks}" if remarks else None
 
 
 def read_rows(
@@ -95,12 +126,13 @@ def read_rows(
     """Stream the records; a record that can't be used carries its problem, a file that can't be
     read raises InputError.
 
-    The name, or the URL, says what a file is: .tsv, .jsonl, .parquet; a folder is a dataset; all
-    others are CSV. `strict`: a CSV with bytes that are not in its encoding can't be read; else they
-    are a problem of their row, unless the whole file is in another encoding.
+    See `kind_of` for what a file is read as. The images of an image folder are relative to it where
+    there is no image base path, and their paths begin with its own. `strict`: a CSV with bytes that
+    are not in its encoding can't be read; else they are a problem of their row, unless the whole
+    file is in another encoding.
     """
     needed = _needed(require_label)
-    return _rows(Reading(located(path), columns, needed, _raise_at(path), aliases, strict))
+    return _rows(_reading(path, columns, needed, _raise_at(path), aliases=aliases, strict=strict))
 
 
 def scan_rows(
@@ -112,7 +144,7 @@ def scan_rows(
     A missing column is one fault, and its rows are checked for the rest. InputError only for a file
     that can't be opened.
     """
-    yield from _rows(Reading(path, columns, _needed(require_label), fault, strict=False))
+    yield from _rows(_reading(path, columns, _needed(require_label), fault, strict=False))
 
 
 def load_pairs(
@@ -161,7 +193,7 @@ def all_columns(
     """
     names = read_header(path, require_label=require_label, columns=columns, strict=strict)
     header = dict.fromkeys(names)
-    if kind_of(path) == "jsonl":
+    if kind_of(path) in (*IN_JSON, "webdataset"):
         for row in read_rows(path, require_label=require_label, columns=columns):
             header |= dict.fromkeys(row.columns)
             if len(header) > MAX_COLUMNS:
@@ -244,29 +276,14 @@ class _Unusable:
         )
 
 
-def format_location(path: str | Path | Remote, line: int) -> str:
-    """Return where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no
-    lines, `train.parquet:row 17`.
-    """
-    return f"{path}:{line}" if kind_of(path) in (*DELIMITERS, "jsonl") else f"{path}:row {line}"
-
-
-def kind_of(path: str | Path | Remote) -> str:
-    """Return what a file is read as: csv, tsv, jsonl, parquet or dataset."""
-    path = located(path)
-    return (
-        "dataset"
-        if isinstance(path, Path) and path.is_dir()
-        else SUFFIXES.get(path.suffix.lower(), "csv")
-    )
-
-
 def rows_files(path: str | Path | Remote) -> list[Path]:
     """Return the files that rows are read from: this one, or all of a dataset's; none of a URL."""
-    path = located(path)
+    path = located_rows(path)
     if isinstance(path, Remote):
         return []
-    return [*dataset_files(path), Path(path) / STATE] if Path(path).is_dir() else [Path(path)]
+    if Path(path).is_dir():
+        return [*dataset_files(path), Path(path) / STATE]
+    return shard_files(path) if kind_of(path) in NUMBERED else [Path(path)]
 
 
 def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
@@ -286,18 +303,80 @@ def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
         digest.update(repr(reading).encode())
     if not is_utf8(columns.encoding):
         digest.update(codec_name(columns.encoding).encode())
+    if columns.delimiter is not None:
+        digest.update(columns.delimiter.encode())
     return digest.hexdigest()
 
 
-def _rows(reading: Reading) -> Iterator[Row]:
+def _reading(
+    path: str | Path | Remote,
+    columns: Columns,
+    needed: tuple[str, ...],
+    fault: Fault,
+    *,
+    aliases: bool = False,
+    strict: bool = True,
+) -> Reading:
+    """Return how these rows are read. InputError for a folder of several files."""
+    file = located_rows(path)
+    is_folder = file != located(path)
+    return Reading(
+        file,
+        columns,
+        needed,
+        fault,
+        aliases,
+        strict,
+        preferred=format_names(path, kind_of(file)),
+        home=str(path) if is_folder and not columns.base else "",
+    )
+
+
+def _header(reading: Reading) -> list[str]:
     kind = kind_of(reading.path)
+    if kind in DELIMITERS:
+        return csv_header(reading, DELIMITERS[kind])
+    if kind in IN_JSON:
+        return json_header(reading, kind)
+    if kind == "flickr":
+        return flickr_header(reading)
+    first = replace(reading, path=_files(reading.path)[0])
+    return webdataset_header(first) if kind == "webdataset" else arrow_header(first)
+
+
+def _rows(reading: Reading) -> Iterator[Row]:
+    rows = _rows_of_kind(reading, kind_of(reading.path))
+    return rows_at_home(rows, reading) if reading.home else rows
+
+
+def _rows_of_kind(reading: Reading, kind: str) -> Iterator[Row]:
     try:
         if kind in DELIMITERS:
             yield from csv_rows(reading, DELIMITERS[kind])
+        elif kind in IN_JSON:
+            yield from json_rows(reading, kind)
+        elif kind == "flickr":
+            yield from flickr_rows(reading)
         else:
-            yield from json_rows(reading) if kind == "jsonl" else arrow_rows(reading)
+            yield from _numbered_rows(reading, kind)
     except OSError as error:
         raise MachineError(f"{reading.path} can't be read to its end: {reason(error)}") from error
+
+
+def _numbered_rows(reading: Reading, kind: str) -> Iterator[Row]:
+    """Yield the rows of one file or of several, numbered throughout."""
+    rows_of = webdataset_rows if kind == "webdataset" else arrow_rows
+    before = 0
+    for file in _files(reading.path):
+        number = 0
+        for row in rows_of(replace(reading, path=file)):
+            number = row.line
+            yield row if not before else row._replace(line=before + number)
+        before += number
+
+
+def _files(path: str | Path | Remote) -> Sequence[str | Path | Remote]:
+    return [path] if isinstance(path, Remote) else shard_files(path)
 
 
 def _needed(require_label: bool) -> tuple[str, ...]:

@@ -8,14 +8,24 @@ import json
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from mismatch.data.columns import ALIASES, COLUMNS, OPTIONS, SEPARATOR, Columns, folded, parse_label
+from mismatch.data.columns import (
+    ALIASES,
+    COLUMNS,
+    OPTIONS,
+    SEPARATOR,
+    Columns,
+    folded,
+    parse_label,
+    usual_columns,
+    usual_names,
+)
 from mismatch.errors import LabelError
 from mismatch.io.remote import Remote
 
@@ -68,10 +78,16 @@ class Reading:
     columns: Columns
     needed: tuple[str, ...]  # some of COLUMNS
     fault: Fault
-    aliases: bool = False  # whether usual names stand for needed ones: file, title
+    # whether the first of several usual names stands for a needed one; else only one alone does
+    aliases: bool = False
     # whether the first byte that is not in the encoding is a fault; else it is a problem of its
     # row, unless the whole file is in another encoding
     strict: bool = True
+    # image_path or text → its usual name in this format
+    preferred: Mapping[str, str] = field(default_factory=dict)
+    home: str = ""  # folder that image paths are relative to, where it is not the base path
+    # what is recognised and was not asked for, for people: what separates columns, …
+    remarks: list[str] = field(default_factory=list)
 
     def names(self, header: list[str]) -> list[str] | None:
         """Return the columns as rows have them, None for a header that can't be one; a fault where
@@ -86,7 +102,13 @@ class Reading:
             self.fault(1, f"column {twice[0]!r} stands twice in the header; rename one")
             return None
         names = self.columns.named(header)
-        return _renamed(names) if self.aliases else names
+        if self.aliases:
+            return _renamed(names)
+        taken = usual_columns(names, self.columns, self.preferred)
+        if taken:
+            words = " and ".join(f"{name!r} as {needed}" for name, needed in taken.items())
+            self.remarks.append(f"{words.replace(' as ', ' is read as ', 1)}")
+        return [taken.get(name, name) for name in names]
 
     def present(
         self, header: list[str], names: list[str], unreadable: Mapping[str, str] = EMPTY
@@ -235,12 +257,12 @@ def _hint(header: list[str], missing: list[str], columns: Columns) -> str:
         return "; these are JSON lines: name the file .jsonl"
     marks = [mark for mark in ";\t|," if len(header) == 1 and mark in header[0]]
     if marks:
-        cure = "save the file with commas"
-        if marks[0] == ",":
-            cure = "name the file .csv"
-        elif marks[0] == "\t":
-            cure = "save the file with commas, or name it .tsv"
-        return f"; the columns are separated by {marks[0]!r}: {cure}"
+        return f"; if {marks[0]!r} separates the columns, pass `delimiter={marks[0]!r}`"
+    for name in missing:
+        usual = usual_names(header, name) if name in COLUMNS[:2] else []
+        if len(usual) > 1:
+            either = " or ".join(f"`{OPTIONS[name]}={column!r}`" for column in usual)
+            return f"; several may be the {name}: pass {either}"
     nearest = [(_nearest(name, header, columns), name) for name in missing]
     pairs = [(near, name) for near, name in nearest if near is not None]
     if not pairs:

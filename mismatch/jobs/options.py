@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypedDict
 
 from mismatch.data.columns import Columns, MultiImage
+from mismatch.data.pairs import reading_remark
 from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MismatchError
 from mismatch.io.remote import Remote
@@ -43,6 +45,9 @@ __all__ = [
 ]
 
 
+logger = logging.getLogger(__name__)
+
+
 class RowOptions(TypedDict, total=False):
     """How rows are read, and from where their images come."""
 
@@ -52,7 +57,8 @@ class RowOptions(TypedDict, total=False):
     label_column: str  # column of the labels, where labels are needed; "label"
     label_map: str  # names of labels, as in "match=1,mismatch=0"; "": 0 and 1 only
     multi_image: MultiImage | None  # several images a row, separated by ;, "best" or "all"; None
-    encoding: str | None  # of CSV, TSV and JSON lines; None: UTF-8
+    encoding: str | None  # of CSV, TSV and JSON; None: UTF-8, or what the first bytes say
+    delimiter: str | None  # between columns of CSV; None: what the name or the header says
     allow_outside_images: bool  # whether image paths may leave image_base_path; False
     isolate_decoding: bool  # decode in processes with bounds of time and memory; False
     fetch_images: bool  # fetch images that are URLs, http or https; False
@@ -98,6 +104,7 @@ class RowSettings(_Settings):
     label_map: str = ""
     multi_image: MultiImage | None = None
     encoding: str | None = None
+    delimiter: str | None = None
     allow_outside_images: bool = False
     isolate_decoding: bool = False
     fetch_images: bool = False
@@ -164,12 +171,17 @@ def open_rows(
         label_map=settings.label_map,
         multi_image=settings.multi_image,
         inside="" if settings.allow_outside_images else base,
+        base=base,
         encoding=settings.encoding,
+        delimiter=settings.delimiter,
+        outside=settings.allow_outside_images,
     )
     spooled = rows_file(rows, columns, base, absolute_images=absolute_images)
     with spooled as file, isolated_decoding(settings.isolate_decoding):
         folder = base if file.image_folder is None else str(file.image_folder)
         with _rows_named(rows, file.path), fetched_images(settings.fetching):
+            if remark := reading_remark(file.path, columns, _name(rows)):
+                logger.info("%s", remark)
             if ahead:
                 fetch_rows_ahead(file.path, columns)
             yield RowSource(_name(rows), file.path, folder, columns)

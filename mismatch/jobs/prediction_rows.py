@@ -106,7 +106,7 @@ def open_prediction_rows(
     _check_folder_options(settings)
     with isolated_decoding(settings.isolate_decoding):
         inside = "" if settings.allow_outside_images else str(images)
-        columns = Columns(inside=inside, encoding=settings.encoding)
+        columns = Columns(inside=inside, encoding=settings.encoding, delimiter=settings.delimiter)
         yield _of_folder(Path(images), titles, columns)
 
 
@@ -142,7 +142,7 @@ def _of_table(source: RowSource, *, whole_header: bool) -> PredictionRows:
 
 def _of_folder(folder: Path, titles: str | Path | None, columns: Columns) -> PredictionRows:
     file = None if titles is None else Path(titles)
-    titled = TitledImages(folder, file, outside=not columns.inside, encoding=columns.encoding)
+    titled = TitledImages(folder, file, outside=not columns.inside, columns=columns)
     return PredictionRows(
         name=str(titles or folder),
         files=() if file is None else (file,),

@@ -36,6 +36,7 @@ class TrainOptions(TypedDict, total=False):
     label_map: str | None
     multi_image: MultiImage | None
     encoding: str | None
+    delimiter: str | None
     allow_outside_images: bool
     backbone: str | Path
     model_name: str | Path | None

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mismatch.data.embedded.names import container_of
 from mismatch.errors import CheckpointError, ImageError, without_traceback
 from mismatch.io.remote import Remote
 from mismatch.io.retries import reason, retried
@@ -292,7 +293,7 @@ def _version(path: Path | str | Remote) -> Version | None:
     """
     if isinstance(path, Remote):
         return None
-    stat = os.stat(path)
+    stat = os.stat(container_of(os.fspath(path)))
     if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < SETTLED_NS:
         return None
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mismatch.data.embedded.names import container_of
 from mismatch.errors import InputError
 from mismatch.io.remote import Remote
 from mismatch.runtime.cache import HashedFile, bytes_key, hash_file
@@ -129,7 +130,7 @@ def live_image_key(image: ImageSource) -> Hashable:
     if not isinstance(image, (str, Path)):
         return image_key(image)
     try:
-        status = os.stat(image)
+        status = os.stat(container_of(os.fspath(image)))
     except (OSError, ValueError):  # as reading it will say
         return image
     # copies keep the modification's time, and no program can choose the change's

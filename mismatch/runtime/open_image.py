@@ -17,6 +17,7 @@ from PIL import Image
 
 from mismatch import images
 from mismatch.colour_profiles import embedded_profile, to_srgb
+from mismatch.data.embedded.containers import open_member
 from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
 from mismatch.images import check_integers, from_array, to_8_bits, to_rgba
 from mismatch.io.remote import Remote, is_url
@@ -215,9 +216,10 @@ def _decode(
 
 
 def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO:
-    """Open an image's file, or fetch its object. ImageNotFoundError where none is. ImageError for
-    an address, a folder, a pipe or what may not be read. MachineError where file handles run out.
-    What may pass is an OSError still, for `retried`.
+    """Open an image's file, fetch its object, or read it from the file of rows in which it stands.
+
+    ImageNotFoundError where none is. ImageError for an address, a folder, a pipe or what may not be
+    read. MachineError where file handles run out. What may pass is an OSError still, for `retried`.
     """
     if not isinstance(path, (str, os.PathLike, Remote)):  # an int would be a file descriptor
         raise images.no_image(path)
@@ -231,11 +233,9 @@ def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO
     try:
         if isinstance(path, Remote):
             return io.BytesIO(_fetched(path, name))
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait without end
-            raise ImageError(
-                f"{name} is a folder or a device, not a file; check the row's image_path"
-            )
-        return open_once(path)
+        return _opened(path, name)
+    except ImageError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise ImageNotFoundError(
             f"{name} not found; check its path and the folder that it is relative to"
@@ -248,6 +248,20 @@ def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO
         raise ImageError(
             f"{name} can't be opened ({_reason(error)}); check its path and permissions"
         ) from None
+
+
+def _opened(path: str | Path, name: str) -> io.BufferedReader | io.BytesIO:
+    """Open a file, or an image that stands in a file of rows; a file of that name counts first."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        member = open_member(path)
+        if member is None:
+            raise
+        return member
+    if not stat.S_ISREG(mode):  # a pipe would wait without end
+        raise ImageError(f"{name} is a folder or a device, not a file; check the row's image_path")
+    return open_once(path)
 
 
 def _fetched(place: Remote, name: str) -> bytes:

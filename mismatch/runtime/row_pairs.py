@@ -73,7 +73,7 @@ class PairSource(NamedTuple):
         other rows as they are.
         """
         if isinstance(rows, (str, Path, Remote)):
-            columns = Columns() if columns is None else columns
+            columns = Columns(base=str(base)) if columns is None else columns
             return cls(read_rows(rows, require_label=False, columns=columns), base, columns)
         if isinstance(getattr(rows, "columns", None), Columns):
             columns = rows.columns if columns is None else columns

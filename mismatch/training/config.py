@@ -54,10 +54,7 @@ class TrainConfig:
 
     train_csv: str | Path = field(
         metadata={
-            "help": (
-                "Rows to train on: image_path,text,label; also TSV, JSONL, Parquet, a datasets"
-                " folder."
-            ),
+            "help": "Rows to train on: image_path,text,label; in any format, or a folder of them.",
             "required": True,
             "free": True,
         }
@@ -89,7 +86,10 @@ class TrainConfig:
         free=True,
     )
     encoding: str | None = option(
-        "Encoding of CSV, TSV and JSON lines, as gb18030.", None, shown="UTF-8", free=True
+        "Encoding of CSV, TSV and JSON, as gb18030.", None, shown="UTF-8", free=True
+    )
+    delimiter: str | None = option(
+        "Sign between the columns of CSV, as ; or tab.", None, shown="by the header", free=True
     )
     allow_outside_images: bool = option(
         "Let image paths leave `image_base_path`, by .., as absolute ones or through links.",
@@ -306,6 +306,9 @@ class TrainConfig:
             label_map=self.label_map or "",
             multi_image=self.multi_image,
             encoding=self.encoding,
+            delimiter=self.delimiter,
+            outside=self.allow_outside_images,
+            base=str(self.image_base_path),
             inside="" if self.allow_outside_images else str(self.image_base_path),
         )
 
@@ -324,9 +327,7 @@ class TrainConfig:
         """
         options = read_settings(path, kinds()) | overrides
         if "train_csv" not in options:
-            raise InputError(
-                f"{path} names no `train_csv`, and none is given with it", option="train_csv"
-            )
+            raise InputError(f"{path} names no `train_csv`, nor is one given", option="train_csv")
         return cls(**options)
 
     def to_yaml(self) -> str:

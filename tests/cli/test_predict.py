@@ -253,7 +253,7 @@ def test_an_error_half_way_leaves_an_older_output_alone(run: Any) -> None:
 )
 def test_what_it_refuses_in_one_line(run: Any, args: list[str], words: str) -> None:
     Path("rows.csv").write_text("image_path,text\nred.png,red\n", encoding="utf-8")
-    Path("nocolumn.csv").write_text("image,text\nred.png,red\n", encoding="utf-8")
+    Path("nocolumn.csv").write_text("picture,text\nred.png,red\n", encoding="utf-8")
     result = run(*args)
     assert result.exit_code == 2
     assert words in result.stderr

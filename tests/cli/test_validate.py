@@ -40,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, colour_images: Path) -> Any:
 def test_everything_wrong_is_named_with_its_line_in_one_run(run: Any, write_rows: Any) -> None:
     write_rows(Path("train.csv"), ROWS)
     write_rows(
-        Path("val.csv"), [("image_path", "caption"), ("red.png", "red"), ("absent.png", "green")]
+        Path("val.csv"), [("image_path", "txt"), ("red.png", "red"), ("absent.png", "green")]
     )
     result = run("train.csv", "val.csv")
     assert result.exit_code == 1, result.output
@@ -54,8 +54,7 @@ def test_everything_wrong_is_named_with_its_line_in_one_run(run: Any, write_rows
         "train.csv:9: ": "lie.jpg",
         "train.csv:10: ": "4 fields where the header has 3",
         "val.csv:1: ": (
-            "columns 'text', 'label' are missing; found 'image_path', 'caption'; rename 'caption'"
-            " to 'text'"
+            "columns 'text', 'label' are missing; found 'image_path', 'txt'; rename 'txt' to 'text'"
         ),
         "val.csv:3: ": "absent.png",
     }
@@ -154,7 +153,7 @@ def test_a_wrong_base_path_is_guessed(run: Any, write_rows: Any) -> None:
     [
         ([], "CSV"),
         (["absent.csv"], "absent.csv: No such file"),
-        (["."], "a CSV, TSV, JSONL or Parquet file, or a folder"),
+        (["."], "a CSV, TSV, JSON, Parquet, Arrow or webdataset file, a folder"),
         (["a.csv", "--max-problems", "0"], "max-problems"),
     ],
 )
@@ -470,7 +469,7 @@ TITLES = {
     "cp932": ["赤いシャツ", "緑のハンドバッグ", "青い革靴"],
     "cp1256": ["قميص أحمر", "حقيبة يد خضراء", "حذاء أزرق"],
     "cp1252": ["Chemise à carreaux", "Sac foncé", "Chaussure bleu pâle"],
-    "utf-16": ["लाल कमीज़", "हरा थैला", "नीला जूता"],
+    "utf-16-le": ["लाल कमीज़", "हरा थैला", "नीला जूता"],
 }
 
 

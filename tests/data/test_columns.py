@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mismatch.data.columns import Columns, locate_image, parse_label
+from mismatch.data.columns import (
+    Columns,
+    locate_image,
+    parse_label,
+    usual_columns,
+    usual_names,
+)
 from mismatch.errors import InputError, LabelError
 from mismatch.io.remote import Remote
 
@@ -245,3 +251,30 @@ def test_names_that_leave_a_url(image: str) -> None:
     ).endswith(wanted)
     assert Columns(inside="s3://shop/images").path_problem("deep/../a.jpg") is None
     assert Columns(inside="s3://shop/images").path_problem("s3://shop/images/a.jpg") is None
+
+
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [
+        (["file_name", "caption"], {"file_name": "image_path", "caption": "text"}),
+        (["image_path", "Title"], {"Title": "text"}),
+        (["Image Path", "image", "text"], {"Image Path": "image_path"}),
+        (["image_path", "title", "caption"], {}),
+        (["image", "file", "title"], {"title": "text"}),
+        (["image_path", "text", "title"], {}),
+        (["image_path", "text", "is_match"], {}),
+        (["image_path", "words"], {}),
+    ],
+)
+def test_a_usual_name_that_stands_alone_is_taken(header: list[str], taken: dict[str, str]) -> None:
+    assert usual_columns(header, Columns(), {}) == taken
+
+
+def test_what_is_asked_for_or_of_the_format_counts_before_usual_names() -> None:
+    header = ["file_name", "image", "caption", "title"]
+    assert usual_columns(header, Columns(), {"image_path": "file_name", "text": "caption"}) == {
+        "file_name": "image_path",
+        "caption": "text",
+    }
+    assert usual_columns(header, Columns("photo", "words"), {}) == {}
+    assert usual_names(header, "image_path") == ["file_name", "image"]

@@ -24,7 +24,7 @@ import mismatch
 from benchmarks import hostile_pictures as hostile
 from mismatch.data.columns import Columns
 from mismatch.data.lexicon import Lexicon
-from mismatch.data.pairs import read_header, read_rows, scan_rows, source_digest
+from mismatch.data.pairs import read_header, read_rows, reading_remark, scan_rows, source_digest
 from mismatch.errors import MismatchError
 from mismatch.io.atomic import sealed
 from mismatch.io.reading import read_json
@@ -93,6 +93,7 @@ def written(name: str, data: bytes) -> Path:
 
 def rows(kind: str) -> Callable[[bytes], None]:
     """All that reads a table of that kind."""
+    labelled = kind != "token"  # captions have none
 
     def read(data: bytes) -> None:
         path = written(f"rows.{kind}", data)
@@ -100,17 +101,41 @@ def rows(kind: str) -> Callable[[bytes], None]:
             with one_line():
                 read_header(path, require_label=False, columns=columns, aliases=True)
             with one_line():
-                for row in read_rows(path, require_label=True, columns=columns):
+                for row in read_rows(path, require_label=labelled, columns=columns):
+                    has_label = not labelled or row.label in (0, 1)
                     assert row.problem or (
-                        row.text.strip() and row.image_path.strip() and row.label in (0, 1)
+                        row.text.strip() and row.image_path.strip() and has_label
                     ), row
                     # what is given out can be written
                     json.dumps(row.columns, ensure_ascii=False).encode()
         with one_line():
-            list(scan_rows(path, lambda line, words: None))
+            list(scan_rows(path, lambda line, words: None, require_label=labelled))
+        with one_line():
+            reading_remark(path)
         source_digest(path)
 
     return read
+
+
+def json_seeds() -> list[bytes]:
+    """Return arrays of objects, and captions in COCO's form."""
+    record = {"image_path": "red.png", "text": "red \u00e9", "label": 1, "more": [1, {"a": None}]}
+    images = [{"id": 1, "file_name": "red.png"}, {"id": "b", "file_name": "blue.png"}]
+    notes = [
+        {"image_id": 1, "caption": "red", "label": 1},
+        {"image_id": "b", "id": 3, "caption": 'blue, 5"', "label": 0},
+    ]
+    coco = {"info": {}, "images": images, "licenses": [], "annotations": notes}
+    backwards = dict(reversed(coco.items()))
+    seeds = [json.dumps(value) for value in ([record] * 3, [], coco, backwards)]
+    return [seed.encode() for seed in [*seeds, json.dumps(coco, indent=1)]]
+
+
+def caption_seeds() -> list[bytes]:
+    """Return captions in Flickr's form, and others that no ending tells."""
+    lines = 'red.png#0\ta red one, "so"\nred.png#1\tréd\n\nblue.png#0\tblue\n'
+    bars = 'image_name| comment_number| comment\nred.png| 0| a "red" one\n'
+    return [lines.encode(), lines.encode("utf-16"), bars.encode(), b"file;title\na;b\n"]
 
 
 def csv_seeds() -> list[bytes]:
@@ -485,6 +510,8 @@ TARGETS = {
     "csv": Target(rows("csv"), csv_seeds),
     "tsv": Target(rows("tsv"), lambda: [seed.replace(b",", b"\t") for seed in csv_seeds()]),
     "jsonl": Target(rows("jsonl"), json_lines_seeds),
+    "json": Target(rows("json"), json_seeds),
+    "captions": Target(rows("token"), caption_seeds),
     "parquet": Target(rows("parquet"), parquet_seeds),
     "images": Target(read_image, image_seeds),
     "tokenizer": Target(read_tokenizer, tokenizer_seeds),

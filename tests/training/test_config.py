@@ -233,11 +233,12 @@ def test_an_empty_output_folder_is_refused() -> None:
 def test_how_rows_are_read() -> None:
     assert TrainConfig(train_csv="t").columns == Columns()
     assert TrainConfig(train_csv="t", image_base_path="d", label_map="a/b").columns == Columns(
-        label_map="a/b", inside="d"
+        label_map="a/b", inside="d", base="d"
     )
     assert TrainConfig(
         train_csv="t", image_base_path="d", allow_outside_images=True, multi_image="all"
-    ).columns == Columns(multi_image="all")
+    ).columns == Columns(multi_image="all", base="d", outside=True)
+    assert TrainConfig(train_csv="t", delimiter="tab").columns == Columns(delimiter="\t")
     with pytest.raises(InputError, match=r"label.map`? 'a' is not understood"):
         TrainConfig(train_csv="t", label_map="a")
     with pytest.raises(InputError, match="`multi_image` is 'some'; one of best, all is needed"):

@@ -187,7 +187,7 @@ def test_from_python_options_win_over_the_file_and_the_file_over_defaults(tmp_pa
         4,
         0.01,
     )
-    with pytest.raises(InputError, match=r"a.yaml names no `train_csv`, and none is given"):
+    with pytest.raises(InputError, match=r"a.yaml names no `train_csv`, nor is one given"):
         TrainConfig.from_file(write(tmp_path, "epochs: 3"))
     assert TrainConfig.from_file(path, train_csv="b.csv").train_csv == "b.csv"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mismatch.colour_profiles import embedded_profile, profile_problem
 from mismatch.data.audit.findings import Finding, in_lines
 from mismatch.data.audit.placeholders import emptiness, is_transparent
+from mismatch.data.embedded.containers import open_encoded
 from mismatch.data.near_duplicates import Fingerprint, fingerprint
 from mismatch.errors import InputError, without_traceback
 from mismatch.io.remote import is_url
@@ -110,7 +111,7 @@ def _may_be_transparent(path: str) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with open_encoded(path) as file, Image.open(file) as image:
             return image.has_transparency_data
     except OSError:  # gone since it was decoded
         return False
@@ -123,7 +124,7 @@ def oddities(path: str | Path) -> tuple[str, ...]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with open_encoded(path) as file, Image.open(file) as image:
             short, long = sorted(image.size)
             is_odd = {
                 # MPO: a phone's photo with its preview

@@ -8,10 +8,13 @@ import io
 import json
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mismatch.data.readers.arrow_values import EMBEDDED, ArrowValues, is_compressed, is_readable
+from mismatch.data.embedded.arrow import batches_of, check_uncompressed, open_batches
+from mismatch.data.embedded.row_names import RowNames
+from mismatch.data.readers.arrow_values import EMBEDDED, ArrowValues, import_pyarrow, is_readable
 from mismatch.data.readers.dataset_folder import dataset_files
 from mismatch.data.readers.parquet_footer import read_chunks
 from mismatch.data.readers.parquet_pages import (
@@ -23,7 +26,7 @@ from mismatch.data.readers.parquet_pages import (
 )
 from mismatch.data.readers.text_files import START, content_problem, open_rows
 from mismatch.data.rows import MAX_FIELD, Reading, Row, is_too_long
-from mismatch.errors import InputError, MachineError, MissingExtraError
+from mismatch.errors import InputError, MachineError
 from mismatch.io.remote import READ, Remote
 from mismatch.io.retries import is_transient, reason
 
@@ -41,33 +44,24 @@ ROW_BYTES = 16  # that a row counts for, however little it says
 # characters for each byte of a file, from which on, above `FREE`, it is taken for a bomb
 PACKED = 1_000
 FREE = 2**28  # characters
+ARROW = ".arrow"
+ARROW_MARK = b"ARROW1"
 STRINGS = "BYTE_ARRAY"  # a type of Parquet
 BATCH = 4096  # rows that are held at a time
-
-
-def import_pyarrow(what: str) -> tuple[Any, Any]:
-    """Import pyarrow and pyarrow.parquet; MissingExtraError, which says what needs them, where they
-    are not installed.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError(what, "parquet") from error
-    return pa, pq
 
 
 def arrow_header(reading: Reading) -> list[str]:
     """Return the columns as rows have them; those that hold bytes are left out."""
     source = _Source(reading)
-    names = reading.names(source.kept) or []
-    reading.present(source.kept, names, source.unreadable)
+    names = source.reading.names(source.kept) or []
+    source.reading.present(source.kept, names, source.unreadable)
     return names
 
 
 def arrow_rows(reading: Reading) -> Iterator[Row]:
     """Stream the rows, a few thousand at a time."""
     source = _Source(reading)
+    reading = source.reading
     names = reading.names(source.kept)
     if names is None:
         return
@@ -111,9 +105,11 @@ class _Source:
     """The batches of a Parquet file or a dataset, and their columns as texts."""
 
     def __init__(self, reading: Reading) -> None:
-        self.reading = reading
         self.path = reading.path if isinstance(reading.path, Remote) else Path(reading.path)
         self.is_folder = isinstance(self.path, Path) and self.path.is_dir()
+        self.is_arrow = self.is_folder or self.path.suffix.lower() == ARROW
+        if self.is_arrow and isinstance(self.path, Remote):
+            raise InputError(f"{self.path} is an Arrow file in a store; download it")
         self.files = (
             dataset_files(self.path)
             if isinstance(self.path, Path) and self.is_folder
@@ -122,23 +118,25 @@ class _Source:
         self.size = sum(map(_size, self.files))  # bytes
         self.pa, self.pq = import_pyarrow(f"reading {self.path}")
         schema = self._schema()
-        self.kept = [
+        local = self.path if isinstance(self.path, Path) else None
+        self.names = RowNames(self.pa, schema, reading.columns, local)
+        columns = self.names.columns
+        self.reading = replace(reading, columns=columns)
+        self.kept = self.names.added() + [
             field.name
             for field in schema
-            if field.name == reading.columns.image or is_readable(self.pa, field.type)
+            if field.name == columns.image or is_readable(self.pa, field.type)
         ]
         self.unreadable = {
             field.name: str(field.type) for field in schema if field.name not in self.kept
         }
-        self._values = ArrowValues(
-            self.pa, reading.columns, self.kept, class_names(schema.metadata or {})
-        )
+        self._values = ArrowValues(self.pa, columns, self.kept, class_names(schema.metadata or {}))
         self._characters = 0  # of all values that have been handed out
 
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Yield each with how many rows stand before it; InputError for a file that is damaged."""
         try:
-            yield from self._dataset_batches() if self.is_folder else self._parquet_batches()
+            yield from self._arrow_batches() if self.is_arrow else self._parquet_batches()
         except (
             self.pa.ArrowException,
             OSError,
@@ -169,22 +167,24 @@ class _Source:
             raise self._damaged(error) from error
 
     def _file(self) -> Path | Remote:
-        with open_rows(self.path) as file:
+        with open_rows(self.path, "utf-8") as file:
             # of an object, reading fetches megabytes
             start = b"" if isinstance(self.path, Remote) else file.read(START)
-        if not start.startswith(b"PAR1") and (problem := content_problem(start)):
-            raise InputError(f"{self.path} is no Parquet file but {problem}")
+        kind = "Arrow" if self.is_arrow else "Parquet"
+        mark = ARROW_MARK if self.is_arrow else b"PAR1"
+        if not start.startswith(mark) and (problem := content_problem(start)):
+            raise InputError(f"{self.path} is no {kind} file but {problem}")
         return self.path
 
     def _schema(self) -> Any:
         try:
-            if not self.is_folder:
+            if not self.is_arrow:
                 with self._parquet() as parquet:
                     return parquet.schema_arrow
             if not self.files:
                 raise InputError(f"{self.path} names no data files")
             with self.pa.memory_map(str(self.files[0])) as source:
-                return self.pa.ipc.open_stream(source).schema
+                return open_batches(self.pa, source).schema
         except (
             self.pa.ArrowException,
             OSError,
@@ -197,7 +197,7 @@ class _Source:
     def _damaged(self, error: Exception) -> InputError | MachineError:
         if isinstance(error, OSError) and is_transient(error):
             return MachineError(f"{self.path} can't be read: {reason(error)}")
-        kind = "an Arrow dataset" if self.is_folder else "a Parquet file"
+        kind = "an Arrow dataset" if self.is_arrow else "a Parquet file"
         return InputError(
             f"{self.path} can't be read as {kind}:"
             f" {str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -216,7 +216,8 @@ class _Source:
         with self._parquet() as described, self._pages() as file:
             metadata = described.metadata
             chunks = read_chunks(file, groups=metadata.num_row_groups, columns=metadata.num_columns)
-            leaves = self._leaves(described, chunks)
+            read = self.names.read(self.kept)
+            leaves = self._leaves(described, chunks, read)
             columns = {leaf: described.schema.column(leaf.number) for leaf in leaves}
         indexed = [
             column.path
@@ -232,10 +233,14 @@ class _Source:
                 if metadata.row_group(group).num_rows == 0:
                     continue  # it has no pages
                 count = rows_at_a_time(pages, pieces, leaves, max_rows=BATCH)
+                there = self.names.of_group(self.path, group)
+                start = before
                 for batch in parquet.iter_batches(
-                    batch_size=count, row_groups=[group], columns=self.kept, use_threads=False
+                    batch_size=count, row_groups=[group], columns=read, use_threads=False
                 ):
-                    yield before, batch
+                    part = slice(before - start, before - start + batch.num_rows)
+                    holds = None if there is None else there[part]
+                    yield before, self.names.named(batch, self.kept, self.path, before, holds)
                     before += batch.num_rows
 
     def _pages(self) -> Any:
@@ -246,9 +251,9 @@ class _Source:
             self.path.open() if isinstance(self.path, Remote) else self.path.open("rb", buffering=0)
         )
 
-    def _leaves(self, parquet: Any, chunks: list[list[Chunk]]) -> list[Leaf]:
-        """Return those of the kept columns."""
-        kept = {*self.kept}
+    def _leaves(self, parquet: Any, chunks: list[list[Chunk]], read: list[str]) -> list[Leaf]:
+        """Return those of the columns that are read."""
+        kept = {*read}
         leaves = []
         for number in range(len(parquet.schema)):
             column = parquet.schema.column(number)
@@ -261,29 +266,25 @@ class _Source:
                 leaves.append(Leaf(number, column.max_repetition_level > 0, is_expanded))
         return leaves
 
-    def _dataset_batches(self) -> Iterator[tuple[int, Any]]:
+    def _arrow_batches(self) -> Iterator[tuple[int, Any]]:
         """Yield all, each with how many rows stand before it; mapped, so that one that nobody looks
         into is not read.
         """
         before = 0
         for file in self.files:
+            within = 0  # rows of the file
             with self.pa.memory_map(str(file)) as source:
-                self._refuse_compressed(source)
-                source.seek(0)
-                for batch in self.pa.ipc.open_stream(source):
+                check_uncompressed(self.pa, source, self.path)
+                for batch in batches_of(open_batches(self.pa, source)):
                     for start in range(0, batch.num_rows, BATCH):
                         part = batch.slice(start, BATCH)
                         part.validate(full=True)
-                        yield before + start, part
-                    before += batch.num_rows
-
-    def _refuse_compressed(self, source: Any) -> None:
-        for message in self.pa.ipc.MessageReader.open_stream(source):
-            if is_compressed(message.type, message.metadata.to_pybytes()):
-                raise InputError(
-                    f"{self.path} holds compressed batches, which save_to_disk does not write;"
-                    " write the dataset again with it"
-                )
+                        holds = self.names.of_batch(part)
+                        first = within + start
+                        named = self.names.named(part, self.kept, file, first, holds)
+                        yield before + first, named
+                    within += batch.num_rows
+            before += within
 
 
 def _size(file: Path | Remote) -> int:

@@ -12,17 +12,38 @@ import numpy as np
 
 from mismatch.data.columns import Columns
 from mismatch.data.rows import as_text, not_text, several_images
+from mismatch.errors import MissingExtraError
 
-__all__ = ["EMBEDDED", "MAX_UNPACKED", "ArrowValues", "is_compressed", "is_readable"]
+__all__ = [
+    "EMBEDDED",
+    "MAX_UNPACKED",
+    "ArrowValues",
+    "import_pyarrow",
+    "is_compressed",
+    "is_readable",
+]
 
 EMBEDDED = (
-    "the image itself stands in this row, not its path; write the images to files and name those"
+    "the image itself stands in this row, and can't be had from there: images are read from bytes,"
+    " one a row, in a file of this machine; download the file, or write the images to files"
 )
 MAX_UNPACKED = 2**26  # bytes of rows that are taken apart together, and of any one
 # kind of message → fields of flatbuffers that lead to the batch in it
 BODIES = {"record batch": (2,), "dictionary": (2, 1)}
 COMPRESSION = 3  # field of a batch
 VIEW = 4  # numbers of 32 bits that a view has; the first is its length in bytes
+
+
+def import_pyarrow(what: str) -> tuple[Any, Any]:
+    """Import pyarrow and pyarrow.parquet; MissingExtraError, which says what needs them, where they
+    are not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError(what, "parquet") from error
+    return pa, pq
 
 
 class ArrowValues:

@@ -11,6 +11,12 @@ from pathlib import PurePath
 from typing import NamedTuple, TextIO
 
 from mismatch.data.columns import COLUMNS, Columns
+from mismatch.data.readers.delimiters import (
+    SEPARATOR_LINE,
+    Delimiter,
+    choose_delimiter,
+    described,
+)
 from mismatch.data.readers.text_files import (
     ESCAPED,
     LINE_ENDS,
@@ -19,6 +25,7 @@ from mismatch.data.readers.text_files import (
     encoding_problem,
     file_problem,
     look_at_bytes,
+    mark_remark,
     open_text,
 )
 from mismatch.data.rows import MAX_FIELD, Reading, Row
@@ -28,8 +35,7 @@ __all__ = ["csv_header", "csv_rows"]
 # of a record: a thousand times more than any header has, as a comma takes one byte there and eight
 # in memory
 MAX_FIELDS = 2**20
-# what some spreadsheets write in front: which mark separates the columns
-SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t])"?,*\s*', re.IGNORECASE)
+HEADER = 2**20  # characters of a header by which the delimiter is recognised
 IMAGE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 )
@@ -39,9 +45,10 @@ def csv_header(reading: Reading, delimiter: str) -> list[str]:
     """Return the columns as rows have them."""
     if _is_refused(reading):
         return []
+    reading.remarks.extend(mark_remark(reading.path, reading.columns.encoding))
     errors = "strict" if reading.strict else "surrogateescape"
     with open_text(reading.path, errors, reading.columns.encoding) as file:
-        header, names = _header(_records(_opened(file, delimiter), reading), reading)
+        header, names = _header(_records(_opened(file, delimiter, reading), reading), reading)
     reading.present(header, names or [])
     return names or []
 
@@ -59,7 +66,7 @@ def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
         return
     errors = "strict" if wrong is None else "surrogateescape"
     with open_text(reading.path, errors, encoding) as file:
-        lines = _opened(file, delimiter)
+        lines = _opened(file, delimiter, reading)
         records = _records(lines, reading)
         header, names = _header(records, reading)
         if names is None:
@@ -89,16 +96,24 @@ def _as_written(lines: Sequence[str]) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-def _opened(file: TextIO, delimiter: str) -> _Lines:
+def _opened(file: TextIO, default: str, reading: Reading) -> _Lines:
     """Return the lines of a file; behind the first one, where that only names the delimiter."""
+    mark = None
+    delimiter = Delimiter(reading.columns.delimiter or default)
     try:
-        mark = SEPARATOR_LINE.fullmatch(file.readline(16))
+        line = file.readline(HEADER)
+        mark = SEPARATOR_LINE.fullmatch(line)
+        while line.endswith(LINE_ENDS) and not line.strip():
+            line = file.readline(HEADER)
+        if mark is None:
+            delimiter = choose_delimiter(line, default, reading)
     except UnicodeDecodeError:  # which the first record says
-        mark = None
+        pass
     file.seek(0)
-    lines = _Lines(file, delimiter if mark is None else mark[1])
-    if mark is not None:
-        next(lines)
+    if mark is None:
+        return _Lines(file, delimiter)
+    lines = _Lines(file, Delimiter(reading.columns.delimiter or mark[1]))
+    next(lines)
     return lines
 
 
@@ -120,10 +135,10 @@ UNREADABLE = (UnicodeDecodeError, _TooLongError)
 class _Lines:
     """The lines of a file, for csv, with those of the record that is being read."""
 
-    def __init__(self, file: TextIO, delimiter: str) -> None:
+    def __init__(self, file: TextIO, delimiter: Delimiter) -> None:
         self.taken: list[str] = []  # since `begin`
         self.count = 0  # lines, of all
-        self.delimiter = delimiter
+        self.delimiter, self.is_padded = delimiter
         self._read = file.readline
         self._size = 0  # characters since `begin`
         self._marks = 0  # delimiters since `begin`, in the first `_counted` lines
@@ -254,7 +269,7 @@ def _ending(name: str) -> str:
 def _damage(record: list[str], width: int, delimiter: str) -> str | None:
     """Return why a record can't be taken apart into `width` fields; None where it can."""
     if len(record) != width:
-        mark = "tab" if delimiter == "\t" else "comma"
+        mark = described(delimiter)
         cure = (
             f"put a text that holds {mark}s in double quotes"
             if len(record) > width
@@ -292,6 +307,8 @@ def _records(lines: _Lines, reading: Reading) -> Iterator[_Record]:
 
 def _blanks_kept(fields: list[str], lines: _Lines) -> list[str]:
     """Return a record's values with the blanks before them, where none stands before quotes."""
+    if lines.is_padded:
+        return fields
     behind = lines.delimiter + " "
     text = "".join(lines.taken)
     count = text.count(behind)
@@ -327,7 +344,9 @@ def _unquoted(lines: _Lines) -> list[str]:
     """
     plain = _plain(lines) or []
     is_quoted = any(_before_quote(value) and value.rstrip(" ").endswith('"') for value in plain)
-    return [] if is_quoted else plain
+    if is_quoted:
+        return []
+    return [value.removeprefix(" ") for value in plain] if lines.is_padded else plain
 
 
 def _before_quote(value: str) -> bool:
@@ -374,9 +393,8 @@ def _open_quote(reading: Reading, start: int, delimiter: str) -> int:
     """
     with open_text(reading.path, "replace", reading.columns.encoding) as file:
         text = "".join(islice(file, start - 1, None))  # which a record's bounds keep small
-    whole_field = re.compile(
-        rf'(?:"(?:[^"]++|"")*+"|(?!")[^{delimiter}\r\n]*+)(?:{delimiter}|\r\n|\r|\n)'
-    )
+    sign = re.escape(delimiter)
+    whole_field = re.compile(rf'(?:"(?:[^"]++|"")*+"|(?!")[^{sign}\r\n]*+)(?:{sign}|\r\n|\r|\n)')
     position = 0
     while field := whole_field.match(text, position):
         position = field.end()

@@ -68,21 +68,24 @@ class TitledImages:
         titles: Path | None = None,
         *,
         outside: bool = False,
-        encoding: str | None = None,
+        columns: Columns | None = None,
     ) -> None:
         """Take `titles`: a CSV with columns image_path,text (or usual names for them, as
         file,title), or lines NAME, tab, TITLE; names are relative to `folder`. Without it, the
         title of a/b.jpg is what a/b.txt says, which may be a link out of the folder with `outside`
-        only. `encoding`: of titles that are not UTF-8. InputError where the folder or the file
-        can't be used.
+        only. `columns`: their encoding, and what separates columns, where that is asked for.
+        InputError where the folder or the file can't be used.
         """
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder; `images` needs a folder of images")
         self.folder = folder
         self.titles = titles
-        self._columns = Columns(encoding=encoding)
+        self._columns = Columns(
+            encoding=None if columns is None else columns.encoding,
+            delimiter=None if columns is None else columns.delimiter,
+        )
         self._confined = None if outside else ConfinedFolder(str(folder))
-        self._tabbed = titles is not None and _is_tabbed(titles, encoding)
+        self._tabbed = titles is not None and _is_tabbed(titles, self._columns.encoding)
         self.header = (
             list(HEADER)
             if titles is None or self._tabbed
@@ -106,8 +109,10 @@ class TitledImages:
         """Return a digest, in hex, of all that the rows say."""
         if self.titles is not None:
             digest = sha256_file(self.titles)
-            encoding = self._columns.encoding
-            return digest if is_utf8(encoding) else f"{digest}-{codec_name(encoding)}"
+            asked = self._columns.delimiter or ""
+            if not is_utf8(self._columns.encoding):
+                asked += codec_name(self._columns.encoding)
+            return f"{digest}-{asked}" if asked else digest
         hasher = hashlib.sha256()
         for row in self.rows():
             hasher.update(

@@ -14,6 +14,7 @@ __all__ = [
     "PageError",
     "PageHead",
     "page_heads",
+    "placed_pages",
     "rows_at_a_time",
 ]
 
@@ -123,10 +124,18 @@ def page_heads(file: IO[bytes], start: int, size: int) -> Iterator[PageHead]:
     """Yield the heads of the pages in file[start : start + size], in order; PageError for one that
     can't be read.
     """
+    for _, _, head in placed_pages(file, start, size):
+        yield head
+
+
+def placed_pages(file: IO[bytes], start: int, size: int) -> Iterator[tuple[int, int, PageHead]]:
+    """Yield what `page_heads` does, each with the byte where it begins and the bytes of the head
+    and its page.
+    """
     end = start + size
     while start < end:
         head, length = _head_at(file, start, end)
-        yield head
+        yield start, length + head.packed, head
         start += length + head.packed
 
 

@@ -30,6 +30,8 @@ __all__ = [
     "encoding_problem",
     "file_problem",
     "look_at_bytes",
+    "mark_remark",
+    "marked_encoding",
     "open_rows",
     "open_text",
     "wrong_byte",
@@ -39,11 +41,12 @@ MAX_RECORD = 2**26  # characters; a file without line ends would else be read wh
 ESCAPED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
 LINE_ENDS = ("\n", "\r")
 NEEDED = (
-    "a CSV, TSV, JSONL or Parquet file, or a folder that save_to_disk of Hugging Face datasets"
-    " wrote, is needed"
+    "a CSV, TSV, JSON, Parquet, Arrow or webdataset file, a folder of images with metadata.csv, or"
+    " a folder that save_to_disk of Hugging Face datasets wrote, is needed"
 )
 START = 512  # bytes by which a file is known
 HEADER = 64  # bytes in which a header has no NUL
+MARK = 4  # bytes at the beginning that may tell the encoding
 SAMPLE = 2**15  # bytes of lines by which an encoding is guessed
 # how many more lines must be UTF-8, beyond ASCII, than are not, for a file to be called that
 MANY = 1_000
@@ -74,7 +77,7 @@ def open_text(path: str | Path | Remote, errors: str, encoding: str | None = Non
 
     `errors`: what is done with bytes that are not in the encoding; `encoding`: UTF-8.
     """
-    return decoded(open_rows(path), encoding, path, errors)
+    return decoded(open_rows(path, "utf-8"), encoding, path, errors)
 
 
 def open_rows(path: str | Path | Remote, encoding: str | None = None) -> io.BufferedReader:
@@ -100,6 +103,12 @@ def decoded(
 
 
 def _converted(file: io.BufferedReader, encoding: str | None, name: object) -> io.BufferedReader:
+    if encoding is None:
+        try:
+            encoding = marked_encoding(file.peek(MARK)[:MARK])
+        except OSError:
+            file.close()
+            raise
     if encoding is None or is_utf8(encoding):
         return file
     return io.BufferedReader(Utf8Bytes(file, encoding, name))
@@ -107,7 +116,7 @@ def _converted(file: io.BufferedReader, encoding: str | None, name: object) -> i
 
 def file_problem(path: str | Path | Remote, encoding: str | None = None) -> str | None:
     """Return why a file is none of text, or not in its encoding, as its beginning says."""
-    with open_rows(path) as file:
+    with open_rows(path, "utf-8") as file:
         start = file.read(START if is_utf8(encoding) else SAMPLE)
     if problem := content_problem(start):
         return f"this is not plain text but {problem}"
@@ -115,6 +124,8 @@ def file_problem(path: str | Path | Remote, encoding: str | None = None) -> str 
         is_plainly_utf8 = sum(byte > 0x7F for byte in start) >= PLAIN and _decodes(start)
         what = f"this file is UTF-8, and not {encoding}; leave `encoding` out"
         return what if is_plainly_utf8 else None
+    if encoding is None and marked_encoding(start):
+        return None
     if wide := _wide_encoding(start):
         return (
             "this is not plain text (UTF-16?); save it as UTF-8, or pass"
@@ -148,12 +159,26 @@ def content_problem(start: bytes) -> str | None:
     return next((what for mark, what in BINARY.items() if start.startswith(mark)), None)
 
 
-def _wide_encoding(start: bytes) -> str | None:
-    """Return UTF-16 or UTF-32 by a mark at the beginning, or by NULs in every other byte."""
+def marked_encoding(start: bytes) -> str | None:
+    """Return UTF-16 or UTF-32 by the mark at the beginning of a file; None without one."""
     if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "utf-32"
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
+    return "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else None
+
+
+def mark_remark(path: str | Path | Remote, encoding: str | None) -> list[str]:
+    """Return what to say of a file whose first bytes tell its encoding, where none is named."""
+    if encoding is not None:
+        return []
+    with open_rows(path, "utf-8") as file:
+        marked = marked_encoding(file.read(MARK))
+    return [] if marked is None else [f"it is {marked.upper()}, as its first bytes say"]
+
+
+def _wide_encoding(start: bytes) -> str | None:
+    """Return UTF-16 or UTF-32 by a mark at the beginning, or by NULs in every other byte."""
+    if marked := marked_encoding(start):
+        return marked
     header = start[:HEADER]
     even = header[::2].count(0)
     odd = header[1::2].count(0)

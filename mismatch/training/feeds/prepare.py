@@ -19,6 +19,7 @@ from mismatch.backbones.features import features_offered
 from mismatch.backbones.hub import pinned
 from mismatch.backbones.registry import families, load_backbone, parse_reference
 from mismatch.data.columns import file_finder
+from mismatch.data.pairs import reading_remark
 from mismatch.errors import BackboneError, InputError, named
 from mismatch.io.text import plural
 from mismatch.progress import progress
@@ -207,6 +208,8 @@ def load_sets(config: TrainConfig, processes: Processes = ALONE) -> tuple[PairSe
 
 
 def _load(path: str, config: TrainConfig, processes: Processes) -> PairSet:
+    if processes.first_of_machine and (remark := reading_remark(path, config.columns)):
+        announce(remark)
     return read_together(path, str(config.image_base_path), config.columns, processes)
 
 

@@ -131,7 +131,7 @@ def test_a_row_that_does_not_line_up_says_nothing_of_images(audit: Any) -> None:
     [
         (b"", 1, "empty"),
         (b"image_path,text,label\n", 1, "no rows"),
-        ("image_path,text,label\nx.jpg,red,1\n".encode("utf-16"), 1, "not plain text"),
+        ("image_path,text,label\nx.jpg,red,1\n".encode("utf-16-le"), 1, "not plain text"),
         (
             b"image_path,text,label\nx.jpg,caf\xe9,1\nx.jpg,red,1\nx.jpg,\xff,0\n",
             2,

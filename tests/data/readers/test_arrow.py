@@ -27,6 +27,7 @@ from mismatch.data.readers import arrow as arrow_rows
 from mismatch.data.readers import arrow_values, parquet_pages
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.io.remote import Remote
+from mismatch.runtime.open_image import open_image_file
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -178,17 +179,26 @@ def test_images_as_datasets_stores_them(write: Any) -> None:
             "text": ["r", "g", "b"],
         }
     )
-    first, second, third = read_rows(path, require_label=False, columns=Columns(image="image"))
+    first, second, third = read_rows(path, require_label=False)
     assert (first.image_path, first.problem, third.problem) == (
         "a.jpg",
         None,
         "the image_path is empty",
     )
-    assert second.problem == arrow_rows.EMBEDDED
+    file = path if path.is_file() else path / "data-00000-of-00001.arrow"
+    assert (second.image_path, second.problem) == (f"{file}:2", None)
+    assert open_image_file(second.image_path).read() == b"\xff\xd8"
 
 
-def test_bytes_are_no_path(write: Any) -> None:
+def test_bytes_are_an_image(write: Any) -> None:
     [row] = read_rows(write({"image_path": [b"\xff\xd8"], "text": ["red"]}), require_label=False)
+    assert row.problem is None
+    assert open_image_file(row.image_path).read() == b"\xff\xd8"
+
+
+def test_images_of_a_list_are_no_path(write: Any) -> None:
+    path = write({"image_path": [[b"\xff\xd8", b"\xff"]], "text": ["red"]})
+    [row] = read_rows(path, require_label=False)
     assert (row.problem or "").startswith(arrow_rows.EMBEDDED)
 
 
@@ -238,8 +248,8 @@ def test_folders_that_are_not_one_dataset(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
         match=(
-            "is a folder, a pipe or a device; a CSV, TSV, JSONL or Parquet file, or a folder that"
-            " save_to_disk"
+            "is a folder, a pipe or a device; a CSV, TSV, JSON, Parquet, Arrow or webdataset file, a"
+            r" folder of images with metadata\.csv, or a folder that save_to_disk"
         ),
     ):
         list(read_rows(tmp_path, require_label=True))
@@ -669,7 +679,7 @@ def test_views_in_a_dictionary_and_in_an_image(tmp_path: Path) -> None:
     }
     first, second, third = read_rows(dataset(tmp_path / "a", columns), require_label=False)
     assert (first.image_path, first.text, first.problem) == ("a.jpg", "红色" * 20, None)
-    assert arrow_values.EMBEDDED in (second.problem or "")
+    assert open_image_file(second.image_path).read() == b"x"
     assert third.text == "红色" * 20
 
 

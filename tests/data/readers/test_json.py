@@ -231,11 +231,11 @@ def test_a_line_that_can_not_be_used_says_why_and_the_next_one_is_read(
             ),
         ),
         (b"image_path,text\na.jpg,red\n", ":1: this line is not JSON"),
-        (b'\n[{"image_path": "a.jpg"}]', ":1: this is a JSON array; JSON lines are needed"),
+        (b'\n[{"image_path": "a.jpg"}]', ":row 1: column 'text' is missing"),
         (
-            b'{"image_path": "a.jpg", "title": "red"}\n',
+            b'{"image_path": "a.jpg", "textt": "red"}\n',
             (
-                ":1: column 'text' is missing; found 'image_path', 'title'; rename 'title' to"
+                ":1: column 'text' is missing; found 'image_path', 'textt'; rename 'textt' to"
                 " 'text', or pass"
             ),
         ),

@@ -635,3 +635,14 @@ def test_rows_are_read_as_the_options_say(colour_images: Path, write_rows: Write
         load_sets(TrainConfig(**outside))
     with pytest.raises(InputError, match="every label is 1"):
         load_sets(TrainConfig(**outside, allow_outside_images=True))
+
+
+def test_what_is_recognised_in_rows_is_said_once_a_file(logged: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("file;title;label\n1.png;red;1\n2.png;blue;0\n")
+    train, _ = load_sets(TrainConfig(train_csv=path, val_fraction=0))
+    assert list(train.texts) == ["red", "blue"]
+    assert logged[0] == (
+        f"{path}: ';' separates its columns; 'file' is read as image_path and 'title' as text"
+    )
+    assert sum("separates" in line for line in logged) == 1
