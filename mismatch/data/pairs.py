@@ -1,5 +1,5 @@
-"""Rows in: image_path, text and label of a CSV, TSV, JSONL or Parquet file or a Hugging Face
-dataset, each fault with its file and line.
+"""Rows in: image_path, text and label of a CSV, TSV, JSONL, Parquet, Arrow or webdataset file or a
+Hugging Face dataset, each fault with its file and line.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def test_a_wrong_base_path_is_guessed(run: Any, write_rows: Any) -> None:
     [
         ([], "CSV"),
         (["absent.csv"], "absent.csv: No such file"),
-        (["."], "a CSV, TSV, JSONL or Parquet file, or a folder"),
+        (["."], "a CSV, TSV, JSONL, Parquet, Arrow or webdataset file, or a folder"),
         (["a.csv", "--max-problems", "0"], "max-problems"),
     ],
 )

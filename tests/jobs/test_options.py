@@ -121,8 +121,8 @@ def test_what_becomes_of_long_texts(args: list[str], shown: str) -> None:
     ("options", "columns"),
     [
         ({}, Columns()),
-        ({"image_base_path": "d"}, Columns(inside="d")),
-        ({"image_base_path": "d", "allow_outside_images": True}, Columns()),
+        ({"image_base_path": "d"}, Columns(inside="d", base="d")),
+        ({"image_base_path": "d", "allow_outside_images": True}, Columns(base="d")),
         (
             {"image_column": "a", "text_column": "b", "label_column": "c"},
             Columns("a", "b", "c"),

@@ -248,7 +248,8 @@ def test_folders_that_are_not_one_dataset(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
         match=(
-            "is a folder, a pipe or a device; a CSV, TSV, JSONL or Parquet file, or a folder that"
+            "is a folder, a pipe or a device; a CSV, TSV, JSONL, Parquet, Arrow or webdataset file, or"
+            " a folder that"
             " save_to_disk"
         ),
     ):
