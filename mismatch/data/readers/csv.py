@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
 from itertools import islice
 from pathlib import PurePath
 from typing import NamedTuple, TextIO
 
 from mismatch.data.columns import COLUMNS, Columns
+from mismatch.data.readers.csv_blanks import blanks_kept, unquoted
 from mismatch.data.readers.delimiters import (
     SEPARATOR_LINE,
     Delimiter,
@@ -294,73 +294,19 @@ def _records(lines: _Lines, reading: Reading) -> Iterator[_Record]:
         start = lines.count + 1
         lines.begin()
         try:
-            fields = _blanks_kept(next(reader), lines)
+            fields = next(reader)
+            if not lines.is_padded:
+                fields = blanks_kept(fields, lines.taken, lines.delimiter)
         except StopIteration:
             return
         except (UnicodeDecodeError, csv.Error) as error:
-            fields = [] if isinstance(error, UNREADABLE) else _unquoted(lines)
+            fields = [] if isinstance(error, UNREADABLE) else unquoted(lines.taken, lines.delimiter)
+            if lines.is_padded:
+                fields = [value.removeprefix(" ") for value in fields]
             if not fields:
                 reading.fault(*_fault_of(error, reading, start, lines))
         if fields and (fields[0].strip() or not lines.is_empty_row()):
             yield _Record(start, fields, lines.taken)
-
-
-def _blanks_kept(fields: list[str], lines: _Lines) -> list[str]:
-    """Return a record's values with the blanks before them, where none stands before quotes."""
-    if lines.is_padded:
-        return fields
-    behind = lines.delimiter + " "
-    text = "".join(lines.taken)
-    count = text.count(behind)
-    if count:  # which may all stand in quotes
-        count -= sum([field.count(behind) for field in fields])
-    if not count and text[0] != " ":
-        return fields
-    plain = _plain(lines)
-    is_before_quotes = _is_blank_before_quotes(text, lines.delimiter)
-    return fields if plain is None or is_before_quotes else plain
-
-
-def _is_blank_before_quotes(text: str, delimiter: str) -> bool:
-    """Return whether a value of a record is quoted behind blanks."""
-    if ' "' not in text:
-        return False
-    return any(
-        blanks and value[:1] == '"'
-        for blanks, value in _field(delimiter).findall(text.rstrip("\r\n"))
-    )
-
-
-@cache
-def _field(delimiter: str) -> re.Pattern[str]:
-    """Return what finds the blanks before each value, and the value with its quotes."""
-    end = re.escape(delimiter)
-    return re.compile(rf'( *)("[^"]*(?:""[^"]*)*"|[^{end}]*)(?:{end}|$)')
-
-
-def _unquoted(lines: _Lines) -> list[str]:
-    """Return the values of a record in which a blank and a quote begin a text that does not end in
-    one; nothing of any other.
-    """
-    plain = _plain(lines) or []
-    is_quoted = any(_before_quote(value) and value.rstrip(" ").endswith('"') for value in plain)
-    if is_quoted:
-        return []
-    return [value.removeprefix(" ") for value in plain] if lines.is_padded else plain
-
-
-def _before_quote(value: str) -> bool:
-    """Return whether a value begins with blanks and a quote."""
-    return value.startswith(" ") and value.lstrip(" ").startswith('"')
-
-
-def _plain(lines: _Lines) -> list[str] | None:
-    """Return the values of a record in which blanks are part of them; None where that is none."""
-    try:
-        records = list(csv.reader(lines.taken, strict=True, delimiter=lines.delimiter))
-    except csv.Error:
-        return None
-    return records[0] if len(records) == 1 else None
 
 
 def _fault_of(
