@@ -28,8 +28,8 @@ class Origin:
     @classmethod
     def of(cls, point: EntryPoint) -> Self:
         """Return where an entry point's plugin comes from."""
-        known = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
-        return cls(point.name, point.value, *known)
+        release = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+        return cls(point.name, point.value, *release)
 
     def __str__(self) -> str:
         return f"{self.entry_point!r} ({self.module} of {self.distribution} {self.version})"

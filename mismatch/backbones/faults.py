@@ -87,16 +87,16 @@ def _place(
 def _last_place(
     trace: TracebackType | None, owners: dict[str, BackboneFamily]
 ) -> tuple[BackboneFamily, traceback.FrameSummary] | None:
-    found = None
+    place = None
     while trace is not None:
         package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
         if package == OWN:
-            found = None
+            place = None
         elif package in owners:
             [frame] = traceback.extract_tb(trace, limit=1)
-            found = owners[package], frame
+            place = owners[package], frame
         trace = trace.tb_next
-    return found
+    return place
 
 
 def _is_shortage(error: Exception) -> bool:

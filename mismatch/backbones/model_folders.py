@@ -61,8 +61,8 @@ def check_self_contained(folder: Path, family: str, name: str | None = None) -> 
     for config in (*CONFIGS, TOKENIZER):
         if (folder / config).is_file():
             content = _object(folder / config, name)
-            found = _more_files(content) if config == TOKENIZER else _elsewhere(content)
-            outside = next(found, None)
+            places = _more_files(content) if config == TOKENIZER else _elsewhere(content)
+            outside = next(places, None)
             if outside is not None:
                 raise BackboneError(f"{name}: {config} names {outside}, {ELSEWHERE}")
 

@@ -37,6 +37,6 @@ def reading(image: Image.Image) -> Iterator[None]:
     is_shared = getattr(image, "fp", None) is not None and not getattr(
         image, "_exclusive_fp", False
     )
-    own = _locks.of_pictures[(id(image) >> 4) % COUNT]  # objects lie 16 bytes apart
-    with own, _locks.of_shared_files if is_shared else nullcontext():
+    lock = _locks.of_pictures[(id(image) >> 4) % COUNT]  # objects lie 16 bytes apart
+    with lock, _locks.of_shared_files if is_shared else nullcontext():
         yield

@@ -34,7 +34,7 @@ class DeviceChecks(Checks):
         only knows shapes, stands for a GPU.
         """
         moved = copied(backbone).to("meta")
-        for tower, own in zip(probes_of(moved), probes_of(backbone), strict=True):
+        for tower, plain in zip(probes_of(moved), probes_of(backbone), strict=True):
             watch = _DeviceWatch(backbone)
             inputs = [torch.from_numpy(array).to("meta") for array in tower.inputs]
             try:
@@ -44,13 +44,13 @@ class DeviceChecks(Checks):
                 output = None
             if watch.fault:
                 fail(
-                    f"{own.name} mixes tensors of the CPU with those of the backbone's device in"
+                    f"{plain.name} mixes tensors of the CPU with those of the backbone's device in"
                     f" {watch.fault}; make them on the device of its input (device=x.device), or"
                     " register them as buffers"
                 )
             if isinstance(output, Tensor) and output.device.type != "meta":
                 fail(
-                    f"{own.name} gives a tensor on the {output.device.type} for a backbone on"
+                    f"{plain.name} gives a tensor on the {output.device.type} for a backbone on"
                     " another device; return it where its input is"
                 )
 

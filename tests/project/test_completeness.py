@@ -54,6 +54,8 @@ TESTED_ELSEWHERE = {
     "mismatch.reports.quickstart_lines": "jobs/test_quickstart",
     "mismatch.reports.split_lines": "jobs/test_split",
     "mismatch.testing.backbone_check": "cli/test_backbones",
+    "mismatch.testing.devices": "testing/test_contract",
+    "mismatch.testing.side_effects": "testing/test_contract",
     "mismatch.backbones.families": "backbones/test_registry",
     "mismatch.data.audit.between_files": "data/audit/test_files",
     "mismatch.data.audit.picture_check": "jobs/test_audit",
@@ -371,4 +373,9 @@ def test_an_example_knows_the_public_api_only(path: Path) -> None:
         for name in modules
         if name.partition(".")[0] in {"mismatch", "mismatch_hf_clip", "mismatch_openclip"}
     }
-    assert known <= {"mismatch", "mismatch.backbones.base", "mismatch.testing.contract"}
+    assert known <= {
+        "mismatch",
+        "mismatch.backbones.base",
+        "mismatch.backbones.model_folders",
+        "mismatch.testing.contract",
+    }
