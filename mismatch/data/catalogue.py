@@ -146,7 +146,7 @@ _TEMPLATES: list[Callable[[str, str, str, str, str], str]] = [
 
 # --- rows
 
-HELD_OUT = 1 / 7  # share of the combinations: a third for validation, the rest for the test
+HELD_OUT = 1 / 7  # share of the combinations: half for validation, half for the test
 # share of the mismatches in which everything fits but one attribute; in training, a batch has other
 # products' titles already
 ONE_ATTRIBUTE = {"train": 1.0, "val": 0.6, "test": 0.6}
@@ -190,7 +190,7 @@ def split_combinations(seed: int = 0) -> dict[str, list[Combination]]:
     order = np.random.default_rng(seed).permutation(len(everything))
     shuffled = [everything[i] for i in order]
     held_out = math.ceil(len(shuffled) * HELD_OUT)
-    val = held_out // 3
+    val = held_out // 2
     return {"train": shuffled[held_out:], "val": shuffled[:val], "test": shuffled[val:held_out]}
 
 

@@ -164,7 +164,7 @@ class QuickstartPlan:
 
     # two rows each
     photos: dict[str, int] = field(
-        default_factory=lambda: {"train": 6000, "val": 500, "test": 1000}
+        default_factory=lambda: {"train": 6000, "val": 600, "test": 1000}
     )
     seed: int = 0
     training: Mapping[str, Any] = field(default_factory=lambda: RECIPE)  # fields of TrainConfig

@@ -63,7 +63,7 @@ BINARY = {  # first bytes → what a file is, and what to do
     b"Rar!": "a RAR archive; unpack it",
     b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls); save its sheet as CSV in UTF-8",
     b"PAR1": "a Parquet file; name it .parquet",
-    b"ARROW1": "an Arrow or Feather file; write it as Parquet",
+    b"ARROW1": "an Arrow or Feather file; name it .arrow, or write it as Parquet",
     b"SQLite format 3": "an SQLite database; export its table as CSV",
     b"%PDF": "a PDF document; save its table as CSV in UTF-8",
     b"\x89PNG": "a PNG image; name a file of rows",
@@ -155,7 +155,7 @@ def content_problem(start: bytes) -> str | None:
             return "a workbook of Excel or another office; save its sheet as CSV in UTF-8"
         return "a zip archive, or a workbook; unpack it, or save its sheet as CSV in UTF-8"
     if start[257:262] == b"ustar":
-        return "a tar archive; unpack it"
+        return "a tar archive; name it .tar if it holds samples of webdataset, else unpack it"
     return next((what for mark, what in BINARY.items() if start.startswith(mark)), None)
 
 

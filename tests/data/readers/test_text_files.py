@@ -203,7 +203,7 @@ PACKED = {
     "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(20), r"\.xls"),
     "parquet": (b"PAR1" + bytes(20), r"a Parquet file; name it \.parquet"),
     "arrow": (b"ARROW1\0\0" + bytes(20), "Arrow"),
-    "tar": (tarred(), "tar archive; unpack it"),
+    "tar": (tarred(), "tar archive; name it .tar"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(20), "PNG image"),
 }
 
