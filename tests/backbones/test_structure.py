@@ -49,7 +49,6 @@ def root(value: float) -> float:
         (root, abs),
         (partial(round, ndigits=1), partial(round, ndigits=2)),
     ],
-    ids=str,
 )
 def test_a_setting_tells_two_apart(first: object, second: object) -> None:
     assert structure_digest(toy(setting=first)) != structure_digest(toy(setting=second))
