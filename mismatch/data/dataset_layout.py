@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 
 from mismatch.data.dataset_card import Subset
 from mismatch.errors import InputError
-from mismatch.io.text import did_you_mean
 
 __all__ = ["IMAGES", "SHARDED", "chosen_files", "files_pattern"]
 
@@ -62,8 +61,7 @@ def chosen_files(
             return _one_source(groups[usual], url)
         if not inside and not below:
             raise InputError(
-                f"{url} has no split, file or folder {part!r}{did_you_mean(part, list(groups))};"
-                f" write {_urls(list(groups), url)}"
+                f"{url} has no split, file or folder {part!r}; write {_urls(list(groups), url)}"
             )
         groups = inside or _by_name(below, f"{part}/")
     if part in groups:

@@ -16,13 +16,14 @@ from mismatch.data.columns import Columns, MultiImage
 from mismatch.data.pairs import format_location, reading_remark
 from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MismatchError
+from mismatch.io.hub_urls import is_hub_url
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
 from mismatch.jobs.fetching import FetchOptions, fetch_rows_ahead, fetched_images
 from mismatch.jobs.value_checks import check_kinds
 from mismatch.runtime.arguments import review_band as checked_band
 from mismatch.runtime.hub_models import local_model
-from mismatch.runtime.hub_rows import HubRows, hub_rows, is_hub_url
+from mismatch.runtime.hub_rows import HubRows, hub_rows
 from mismatch.runtime.predictor import Predictor, load
 from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText, ReviewBand

@@ -12,10 +12,11 @@ from typing import Any, TypedDict, Unpack
 from mismatch.data.columns import MultiImage
 from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.io.hub_urls import is_hub_url
 from mismatch.jobs.fetching import FetchOptions, fetch_rows_ahead, fetched_images
 from mismatch.jobs.options import check_options, isolated_decoding, rows_named
 from mismatch.reports.model_card import write_checkpoint_card
-from mismatch.runtime.hub_rows import hub_rows, is_hub_url
+from mismatch.runtime.hub_rows import hub_rows
 from mismatch.specs import LongText
 from mismatch.training.callbacks import Callback
 from mismatch.training.config import BatchBy, BestMetric, Head, Precision, TrainConfig

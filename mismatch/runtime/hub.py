@@ -23,6 +23,7 @@ from mismatch.runtime.libraries import send_nothing
 __all__ = [
     "COMMIT",
     "TIMEOUT",
+    "WORTH_A_BAR",
     "HubName",
     "Snapshot",
     "check_room",

@@ -17,10 +17,12 @@ from mismatch.data.dataset_card import LARGEST_CARD, Subset, card_subsets
 from mismatch.data.dataset_layout import IMAGES, SHARDED, chosen_files, files_pattern
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.io.atomic import write_json
+from mismatch.io.hub_urls import HUB_SCHEME
 from mismatch.io.reading import read_json
 from mismatch.runtime.hub import (
     COMMIT,
     TIMEOUT,
+    WORTH_A_BAR,
     HubName,
     check_room,
     hub_bars,
@@ -32,9 +34,8 @@ from mismatch.runtime.hub import (
 )
 from mismatch.runtime.hub_errors import hub_errors, hub_host, is_unreachable
 
-__all__ = ["HubRows", "hub_rows", "is_hub_url"]
+__all__ = ["HubRows", "hub_rows"]
 
-SCHEME = "hf://"
 URL = re.compile(
     r"hf://datasets/([^/@]+/[^/@]+)(?:@(refs/(?:convert|pr)/[^/]+|[^/]+))?(?:/(.+?))?/*"
 )
@@ -71,11 +72,6 @@ class _Listing:
     sizes: Mapping[str, int | None]  # name → bytes; None: the hub does not say
 
 
-def is_hub_url(rows: object) -> bool:
-    """Return whether rows are given as a URL of a hub."""
-    return isinstance(rows, str) and rows[: len(SCHEME)].lower() == SCHEME
-
-
 def hub_rows(url: str) -> HubRows:
     """Return the files of rows that `hf://datasets/OWNER/NAME[@REVISION][/PART]` names, downloaded
     where the cache lacks them. One line says the commit and the files.
@@ -105,7 +101,7 @@ def hub_rows(url: str) -> HubRows:
 
 def _parsed(url: str) -> tuple[HubName, str, str]:
     """Return what a URL names: the repository, the part of it, and the repository's URL."""
-    parts = URL.fullmatch(f"{SCHEME}{url[len(SCHEME) :]}")
+    parts = URL.fullmatch(f"{HUB_SCHEME}{url[len(HUB_SCHEME) :]}")
     if parts is None:
         raise InputError(f"{url!r} names no rows on a hub; write {FORM}")
     repository, revision, part = parts[1], parts[2], parts[3] or ""
@@ -119,7 +115,7 @@ def _parsed(url: str) -> tuple[HubName, str, str]:
         raise InputError(f"{url!r} names no rows on a hub: {error}; write {FORM}") from error
     suffix = f"@{revision}" if revision else ""
     named = HubName(name.repository, name.revision, "dataset")
-    return named, part, f"{SCHEME}datasets/{repository}{suffix}"
+    return named, part, f"{HUB_SCHEME}datasets/{repository}{suffix}"
 
 
 def _folder(name: HubName, listing: _Listing) -> Path:
@@ -253,9 +249,10 @@ def _download(hub: Any, name: HubName, listing: _Listing, files: list[str]) -> N
         raise _offline_error()
     size = sum(listing.sizes[file] or 0 for file in missing)
     check_room(size)
-    if missing != [CARD]:
+    is_large = size >= WORTH_A_BAR
+    if is_large:
         logger.info("downloading %d files of datasets/%s, %.1f MB", len(missing), name, size / 1e6)
-    with hub_bars(hub, wanted=missing != [CARD]):
+    with hub_bars(hub, wanted=is_large):
         for file in missing:
             hub.hf_hub_download(
                 name.repository,

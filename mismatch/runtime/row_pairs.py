@@ -17,9 +17,10 @@ from mismatch.data.readers.memory import row_mappings
 from mismatch.data.rows import Row, not_text
 from mismatch.errors import ImageError, InputError
 from mismatch.images import as_image_source, is_in_memory
+from mismatch.io.hub_urls import is_hub_url
 from mismatch.io.remote import Remote, located
 from mismatch.runtime.arguments import check_path
-from mismatch.runtime.hub_rows import hub_rows, is_hub_url
+from mismatch.runtime.hub_rows import hub_rows
 from mismatch.runtime.preprocess import ImageSource, PreparedImage, own_pixels
 from mismatch.specs import SliceThresholds
 
