@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from mismatch.data.columns import parse_label
-from mismatch.data.pairs import one_image_each, read_rows, resolve_image
+from mismatch.data.pairs import format_location, one_image_each, read_rows, resolve_image
 from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import (
@@ -181,7 +181,7 @@ def _label(row: Row, source: RowSource) -> int | None:
     try:
         return parse_label(written, source.columns)
     except LabelError as error:
-        raise InputError(f"{source.location(row.line)}: {error}") from error
+        raise InputError(f"{format_location(source.name, row.line)}: {error}") from error
 
 
 def pairs_of(rows: Sequence[Row], source: RowSource, score: ScoreSpec) -> list[Pair]:

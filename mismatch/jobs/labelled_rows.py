@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mismatch.data.pairs import Row, read_header, read_rows, refusal
+from mismatch.data.pairs import Row, format_location, read_header, read_rows, refusal
 from mismatch.errors import InputError
 from mismatch.io.text import plural
 from mismatch.jobs.options import RowSource
@@ -146,7 +146,7 @@ def score_labelled(
         rows = plural(labelled.unscorable, "row")
         logger.info(f"{rows} could not be scored and {verb} left out:")
         for failure in labelled.first:
-            logger.info(f"{source.location(failure['line'])}: {failure['status']}")
+            logger.info(f"{format_location(source.name, failure['line'])}: {failure['status']}")
     return labelled
 
 

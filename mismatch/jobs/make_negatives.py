@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 from mismatch.data import negatives
 from mismatch.data.lexicon import Lexicon
-from mismatch.data.pairs import rows_files
+from mismatch.data.pairs import format_location, rows_files
 from mismatch.data.readers.memory import RowsLike
 from mismatch.data.unimodal_baselines import (
     LEAST_ROWS,
@@ -301,7 +301,7 @@ def _result(
     first_problem = None
     if matches.unusable:
         line, reason = matches.unusable[0]
-        first_problem = f"{source.location(line)}: {reason}"
+        first_problem = f"{format_location(source.name, line)}: {reason}"
     auroc, words = _blind(matches, made, images)
     likelihoods = [negative.likelihood for negative in made.made]
     return NegativesResult(

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypedDict
 
 from mismatch.data.columns import Columns, MultiImage
-from mismatch.data.pairs import format_location, reading_remark
+from mismatch.data.pairs import reading_remark
 from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MismatchError
-from mismatch.io.hub_urls import is_hub_url
+from mismatch.io.hub_urls import HubRows, is_hub_url
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
 from mismatch.jobs.fetching import FetchOptions, fetch_rows_ahead, fetched_images
 from mismatch.jobs.value_checks import check_kinds
 from mismatch.runtime.arguments import review_band as checked_band
 from mismatch.runtime.hub_models import local_model
-from mismatch.runtime.hub_rows import HubRows, hub_rows
+from mismatch.runtime.hub_rows import hub_rows
 from mismatch.runtime.predictor import Predictor, load
 from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText, ReviewBand
@@ -148,13 +148,6 @@ class RowSource:
     path: Path | Remote
     base: str  # folder, or URL, that image paths are relative to; "": the working directory
     columns: Columns
-    hub: HubRows | None = None  # where the rows are a hub's
-
-    def location(self, line: int) -> str:
-        """Return where a row stands, for people, as `format_location` does."""
-        if self.hub is None:
-            return format_location(self.name, line)
-        return self.hub.renamed(format_location(self.path, line))
 
 
 @contextmanager
@@ -196,7 +189,7 @@ def open_rows(
                 logger.info("%s", remark)
             if ahead:
                 fetch_rows_ahead(file.path, columns)
-            yield RowSource(_name(rows), file.path, folder, columns, hub)
+            yield RowSource(_name(rows), file.path, folder, columns)
 
 
 @contextmanager

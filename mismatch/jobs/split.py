@@ -11,7 +11,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any, Unpack
 
-from mismatch.data.pairs import all_columns, read_rows, rows_files
+from mismatch.data.pairs import all_columns, format_location, read_rows, rows_files
 from mismatch.data.readers.memory import RowsLike
 from mismatch.data.split import NAMES, SplitReport, assign, join, report_of
 from mismatch.errors import InputError
@@ -247,7 +247,9 @@ def _assign(
     _leave_out(table, image_groups, images.broken)
     if not table.lines:
         line, reason = next(iter(table.reasons.items()), (1, "there are no rows under the header"))
-        raise InputError(f"{input_rows.source.location(line)}: {reason}; no row can be used")
+        raise InputError(
+            f"{format_location(input_rows.source.name, line)}: {reason}; no row can be used"
+        )
     groups = join(image_groups, table.joined)
     paths = list(table.pictures.paths)
     first = [row[0] for row in table.pictures.rows]

@@ -5,7 +5,6 @@ read as any others. Only files of rows are downloaded, and nothing of them is ru
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from mismatch.data.dataset_card import LARGEST_CARD, Subset, card_subsets
 from mismatch.data.dataset_layout import IMAGES, SHARDED, chosen_files, files_pattern
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.io.atomic import write_json
-from mismatch.io.hub_urls import HUB_SCHEME
+from mismatch.io.hub_urls import HUB_SCHEME, HubRows, remember_hub_rows
 from mismatch.io.reading import read_json
 from mismatch.runtime.hub import (
     COMMIT,
@@ -34,7 +33,7 @@ from mismatch.runtime.hub import (
 )
 from mismatch.runtime.hub_errors import hub_errors, hub_host, is_unreachable
 
-__all__ = ["HubRows", "hub_rows"]
+__all__ = ["hub_rows"]
 
 URL = re.compile(
     r"hf://datasets/([^/@]+/[^/@]+)(?:@(refs/(?:convert|pr)/[^/]+|[^/]+))?(?:/(.+?))?/*"
@@ -48,20 +47,6 @@ CARD = "README.md"
 LISTINGS = ".mismatch"  # folder next to a repository's snapshots: which files each commit has
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class HubRows:
-    """Files of rows, in the hub's cache."""
-
-    url: str  # of the repository, as the user writes it: hf://datasets/OWNER/NAME[@REVISION]
-    commit: str  # 40 hex digits
-    folder: Path  # of the repository's files at this commit
-    path: Path  # of the file, or what names several as `shard_files` reads it
-
-    def renamed(self, text: str) -> str:
-        """Return a text in which files of the cache are called by their URLs."""
-        return text.replace(f"{self.folder}{os.sep}", f"{self.url}/")
 
 
 @dataclass(frozen=True)
@@ -96,7 +81,9 @@ def hub_rows(url: str) -> HubRows:
         raise InputError(str(error)) from error
     _say(url, listing, files)
     folder = _folder(name, listing)
-    return HubRows(repository_url, listing.commit, folder, folder / files_pattern(files))
+    rows = HubRows(repository_url, listing.commit, folder, folder / files_pattern(files))
+    remember_hub_rows(url, rows)
+    return rows
 
 
 def _parsed(url: str) -> tuple[HubName, str, str]:
