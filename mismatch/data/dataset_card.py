@@ -17,7 +17,6 @@ MAX_DEPTH = 8
 KEY = re.compile(r"([A-Za-z_][\w -]{0,60}):(?:\s+(.*))?", re.ASCII)
 QUOTED = re.compile(r"'([^'\\]*)'|\"([^\"\\]*)\"")
 NOT_PLAIN = tuple("[]{}&*!|>%@`,?'\"#")  # how a scalar begins that is more than its letters
-GLOBS = re.compile(r"\*{1,2}(?=[\w./-]|$)")  # a pattern such as **/*.csv, where YAML has an alias
 DEFAULT = "default"
 FILES = {"split", "path"}
 
@@ -126,7 +125,7 @@ def _scalar(text: str) -> str:
     quoted = QUOTED.fullmatch(text)
     if quoted:
         return quoted[1] if quoted[1] is not None else quoted[2]
-    if text.startswith(NOT_PLAIN) and not GLOBS.match(text):
+    if text.startswith(NOT_PLAIN):
         raise _NotPlainError
     if " #" in text or ": " in text:
         raise _NotPlainError

@@ -53,6 +53,8 @@ def chosen_files(
         raise InputError(f"{url} has no files of rows that are read ({READ_NAMES}); it has {shown}")
     groups = _declared(rows, subsets or ()) or _by_name(rows)
     below = [name for name in rows if name.startswith(f"{part}/")]
+    if subsets and len(subsets) == 1 and f"{part}/".startswith(f"{subsets[0].name}/"):
+        part = part.removeprefix(subsets[0].name).lstrip("/")
     if part and part not in groups:
         start, _, last = part.rpartition("/")
         usual = posixpath.join(start, SPLITS.get(last, last))
@@ -94,7 +96,7 @@ def _declared(rows: Sequence[str], subsets: Sequence[Subset]) -> dict[str, list[
     for subset in subsets:
         for split, patterns in subset.splits.items():
             files = [name for name in rows if any(_matches(name, each) for each in patterns)]
-            label = split if len(subsets) == 1 else f"{subset.name}/{split}"
+            label = split if len(subsets) == 1 else posixpath.join(subset.name, split)
             if files:
                 groups[label] = files
     return groups

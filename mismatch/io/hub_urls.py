@@ -22,6 +22,10 @@ class HubRows:
     folder: Path  # of the repository's files at this commit
     path: Path  # of the file, or what names several as `shard_files` reads it
 
+    def in_repository(self, path: str) -> str:
+        """Return a path without the cache's folder, so that it is the same on every machine."""
+        return path.removeprefix(f"{self.folder}{os.sep}")
+
     def renamed(self, text: str) -> str:
         """Return a text in which files of the cache are called by their URLs."""
         return text.replace(f"{self.folder}{os.sep}", f"{self.url}/")
