@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import MODEL_OPTIONS, PATH, ROW_OPTIONS, SAFE_CSV
+from mismatch.cli.options import MODEL_OPTIONS, ROW_OPTIONS, ROWS, SAFE_CSV
 from mismatch.cli.value_types import SEED, OutputFile
 from mismatch.cli.verb import echo_lines, option, verb
 
@@ -17,7 +17,7 @@ __all__ = ["command"]
 @verb(
     "Rank rows whose label is probably wrong.",
     *MODEL_OPTIONS,
-    option("--csv rows", PATH, required=True),
+    option("--csv rows", ROWS, required=True),
     *ROW_OPTIONS,
     option("--output", OutputFile(), required=True),
     option("--report", OutputFile()),

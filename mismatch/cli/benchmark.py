@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import MODEL_ENV, PATH, PROVIDER, ROW_OPTIONS, THREADS_OPTION
+from mismatch.cli.options import MODEL_ENV, PROVIDER, ROW_OPTIONS, ROWS, THREADS_OPTION
 from mismatch.cli.value_types import OutputFile, Parsed
 from mismatch.cli.verb import echo_result, option, verb
 
@@ -39,7 +39,7 @@ FROM_ENVIRONMENT: dict[str, Any] = {"default": _model_of_environment, "show_defa
 @verb(
     "Measure how fast models are on this machine.",
     option("--model models", multiple=True, required=True, metavar="DIR", **FROM_ENVIRONMENT),
-    option("--csv rows", PATH),
+    option("--csv rows", ROWS),
     *ROW_OPTIONS,
     option("--rows max_rows", click.IntRange(1), 256),
     option("--batch-sizes", Parsed("text", _batch_sizes), "1,4,16,64"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import MODEL_OPTIONS, PATH, PREVALENCE, ROW_OPTIONS, fitting_options
+from mismatch.cli.options import MODEL_OPTIONS, PREVALENCE, ROW_OPTIONS, ROWS, fitting_options
 from mismatch.cli.verb import choice, echo_result, option, verb
 
 __all__ = ["command"]
@@ -17,7 +17,7 @@ __all__ = ["command"]
 @verb(
     "Fit probabilities to a few labels.",
     *MODEL_OPTIONS,
-    option("--csv rows", PATH, required=True),
+    option("--csv rows", ROWS, required=True),
     *ROW_OPTIONS,
     option("--output", click.Path(path_type=Path, file_okay=False), metavar="DIR"),
     choice("--kind", ("auto", "temperature", "platt", "piecewise"), "auto"),

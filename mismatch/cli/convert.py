@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import PATH, ROW_OPTIONS
+from mismatch.cli.options import ROW_OPTIONS, ROWS
 from mismatch.cli.value_types import OutputFile
 from mismatch.cli.verb import echo_result, flag, option, verb
 
@@ -15,7 +15,7 @@ __all__ = ["command"]
 
 @verb(
     "Write rows in another format, with their images if asked.",
-    option("--csv rows", PATH, required=True),
+    option("--csv rows", ROWS, required=True),
     option("--output", OutputFile(), required=True),
     flag("--embed-images"),
     option("--rows-per-shard", click.IntRange(1), metavar="N"),

@@ -19,7 +19,7 @@ __all__ = ["command"]
 @verb(
     "Measure a model on labelled rows.",
     *shared.MODEL_OPTIONS,
-    option("--csv rows", shared.PATH, required=True),
+    option("--csv rows", shared.ROWS, required=True),
     *shared.ROW_OPTIONS,
     shared.THRESHOLD,
     shared.REVIEW_BAND,

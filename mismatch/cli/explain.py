@@ -36,7 +36,7 @@ def _file_or_folder(word: str) -> Path:
     "Which words don't fit, and where in the image that shows.",
     *shared.MODEL_OPTIONS,
     *shared.PAIR_OPTIONS,
-    option("--csv rows", shared.PATH),
+    option("--csv rows", shared.ROWS),
     *shared.ROW_OPTIONS,
     option("--worst", click.IntRange(1), 10, metavar="N"),
     option("--output", Parsed("path", _file_or_folder)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import MODEL, PATH, ROW_OPTIONS
+from mismatch.cli.options import MODEL, PATH, ROW_OPTIONS, ROWS
 from mismatch.cli.value_types import THREADS, FiniteRange
 from mismatch.cli.verb import choice, echo_result, option, verb
 
@@ -19,7 +19,7 @@ __all__ = ["command"]
     MODEL,
     option("--output", PATH),
     choice("--precision", ("auto", "fp32", "fp16", "int8"), "fp32"),
-    option("--verify-csv verify_rows", PATH),
+    option("--verify-csv verify_rows", ROWS),
     *ROW_OPTIONS,
     option("--verify-rows max_verify_rows", click.IntRange(1), 2000),
     option("--max-score-difference", FiniteRange(0, 1), 1e-4),

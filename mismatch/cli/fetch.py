@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import PATH, ROW_OPTIONS
+from mismatch.cli.options import ROW_OPTIONS, ROWS
 from mismatch.cli.value_types import FiniteRange
 from mismatch.cli.verb import echo_result, flag, option, verb
 
@@ -26,7 +26,7 @@ NAMES = (
 
 @verb(
     "Fetch images that are URLs into a folder.",
-    click.Argument(["rows"], metavar="CSV", type=PATH),
+    click.Argument(["rows"], metavar="CSV", type=ROWS),
     option("--output", click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR"),
     option("--seconds", FiniteRange(0.1, 3600), 30.0),
     option("--max-bytes", click.IntRange(1, 2**31), 2**25),

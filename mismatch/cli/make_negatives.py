@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import LEXICON, PATH, PICTURE_OPTIONS, ROW_OPTIONS
+from mismatch.cli.options import LEXICON, PICTURE_OPTIONS, ROW_OPTIONS, ROWS
 from mismatch.cli.value_types import SEED, OutputFile
 from mismatch.cli.verb import echo_lines, flag, option, verb
 
@@ -16,7 +16,7 @@ __all__ = ["command"]
 
 @verb(
     "Make mismatches from matching pairs.",
-    click.Argument(["rows"], metavar="CSV", type=PATH),
+    click.Argument(["rows"], metavar="CSV", type=ROWS),
     option("--output", OutputFile(), required=True),
     flag("--overwrite"),
     option("--kinds", default="random=0.5,hard=0.3,attribute=0.2", metavar="SHARES"),

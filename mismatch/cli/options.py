@@ -11,7 +11,8 @@ import click
 from mismatch.cli.value_types import SEED, THREADS, WORKERS, FiniteRange, Parsed
 from mismatch.cli.verb import choice, described, flag, option
 from mismatch.data.columns import MultiImage
-from mismatch.io.remote import is_url, located
+from mismatch.io.hub_urls import is_hub_url
+from mismatch.io.remote import Remote, is_url, located
 from mismatch.io.web_images import is_web_url
 from mismatch.specs import LongText, ReviewBand
 
@@ -31,6 +32,7 @@ __all__ = [
     "PREVALENCE",
     "PROVIDER",
     "REVIEW_BAND",
+    "ROWS",
     "ROW_OPTIONS",
     "SAFE_CSV",
     "SLICE_VALUE",
@@ -44,7 +46,19 @@ __all__ = [
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
 PATH = click.Path(path_type=Path)
-LOCATION = Parsed("path", located)  # or a URL of a store
+
+
+def _rows(word: str) -> Path | str:
+    """Return a path; a hub's URL stays a text, as a path would lose a slash of it."""
+    return word if is_hub_url(word) else Path(word)
+
+
+def _rows_or_url(word: str) -> Path | Remote | str:
+    return word if is_hub_url(word) else located(word)
+
+
+ROWS = Parsed("path", _rows)  # a file, a folder, or a hub's hf://datasets/OWNER/NAME
+LOCATION = Parsed("path", _rows_or_url)  # or a URL of a store
 
 
 def _batch_size(word: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import PATH, PICTURE_OPTIONS, ROW_OPTIONS
+from mismatch.cli.options import PICTURE_OPTIONS, ROW_OPTIONS, ROWS
 from mismatch.cli.value_types import Parsed, numbers
 from mismatch.cli.verb import echo_result, flag, option, verb
 
@@ -20,7 +20,7 @@ def _fractions(word: str) -> tuple[float, ...]:
 
 @verb(
     "Split rows into train, val and test without leaks.",
-    click.Argument(["rows"], metavar="CSV", type=PATH),
+    click.Argument(["rows"], metavar="CSV", type=ROWS),
     option("--output-dir", click.Path(path_type=Path, file_okay=False), required=True),
     option("--fractions", Parsed("fractions", _fractions), (0.8, 0.1, 0.1), show_default=False),
     flag("--group-by-text"),

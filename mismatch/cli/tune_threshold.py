@@ -23,7 +23,7 @@ def _scores(word: str) -> tuple[float, ...]:
 @verb(
     "Choose and store the threshold.",
     *shared.MODEL_OPTIONS,
-    option("--csv rows", shared.PATH, required=True),
+    option("--csv rows", shared.ROWS, required=True),
     *shared.ROW_OPTIONS,
     choice("--objective", ("accuracy", "f1", "balanced-accuracy", "mcc", "cost")),
     option("--cost-miss", FINITE, 1.0),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import NUM_WORKERS, PATH, ROW_OPTIONS
+from mismatch.cli.options import NUM_WORKERS, ROW_OPTIONS, ROWS
 from mismatch.cli.value_types import OutputFile
 from mismatch.cli.verb import echo_json, echo_lines, flag, option, verb
 from mismatch.io.text import printable
@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 @verb(
     "Check rows and images before training.",
-    click.Argument(["rows"], metavar="CSV...", nargs=-1, required=True, type=PATH),
+    click.Argument(["rows"], metavar="CSV...", nargs=-1, required=True, type=ROWS),
     *ROW_OPTIONS,
     NUM_WORKERS,
     option("--max-problems", click.IntRange(1), 50),

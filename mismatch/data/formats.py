@@ -12,6 +12,7 @@ from mismatch.data.readers.flickr import is_flickr
 from mismatch.data.readers.text_files import open_rows, open_text
 from mismatch.data.shards import is_pattern, row_place
 from mismatch.errors import InputError, MismatchError
+from mismatch.io.hub_urls import located_hub_rows
 from mismatch.io.remote import Remote, located
 
 __all__ = [
@@ -85,8 +86,11 @@ def format_names(path: str | Path | Remote, kind: str) -> dict[str, str]:
 def format_location(path: str | Path | Remote, line: int) -> str:
     """Return where a row stands, for people: `train.csv:17`; of Parquet, datasets and arrays of
     JSON, whose rows have no lines of their own, `train.parquet:row 17`; of an archive
-    `00000.tar:000001234`, with the sample's key.
+    `00000.tar:000001234`, with the sample's key; of a hub's rows the file's URL.
     """
+    hub = located_hub_rows(path)
+    if hub is not None:
+        return hub.renamed(format_location(hub.path, line))
     try:
         file = located_rows(path)
     except InputError:  # for a folder of several files

@@ -16,12 +16,14 @@ from mismatch.data.columns import Columns, MultiImage
 from mismatch.data.pairs import reading_remark
 from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MismatchError
+from mismatch.io.hub_urls import HubRows, is_hub_url
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
 from mismatch.jobs.fetching import FetchOptions, fetch_rows_ahead, fetched_images
 from mismatch.jobs.value_checks import check_kinds
 from mismatch.runtime.arguments import review_band as checked_band
 from mismatch.runtime.hub_models import local_model
+from mismatch.runtime.hub_rows import hub_rows
 from mismatch.runtime.predictor import Predictor, load
 from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText, ReviewBand
@@ -42,6 +44,7 @@ __all__ = [
     "model_name",
     "open_predictor",
     "open_rows",
+    "rows_named",
 ]
 
 
@@ -159,7 +162,7 @@ def open_rows(
 
     A table or an iterable is written to a temporary file first; `absolute_images`: images that are
     in memory have absolute paths there, as several sources with one base need. `ahead`: begin to
-    fetch the images of all rows, where they are fetched.
+    fetch the images of all rows, where they are fetched. Rows of a hub are files of its cache.
     """
     if isinstance(rows, (str, os.PathLike)):
         check_kinds({"rows": "str | Path"}, {"rows": rows})
@@ -176,10 +179,12 @@ def open_rows(
         delimiter=settings.delimiter,
         outside=settings.allow_outside_images,
     )
-    spooled = rows_file(rows, columns, base, absolute_images=absolute_images)
+    hub = hub_rows(rows) if is_hub_url(rows) else None
+    local = rows if hub is None else hub.path
+    spooled = rows_file(local, columns, base, absolute_images=absolute_images)
     with spooled as file, isolated_decoding(settings.isolate_decoding):
         folder = base if file.image_folder is None else str(file.image_folder)
-        with _rows_named(rows, file.path), fetched_images(settings.fetching):
+        with rows_named(rows, file.path, hub), fetched_images(settings.fetching):
             if remark := reading_remark(file.path, columns, _name(rows)):
                 logger.info("%s", remark)
             if ahead:
@@ -188,14 +193,16 @@ def open_rows(
 
 
 @contextmanager
-def _rows_named(rows: RowsLike, file: Path | Remote) -> Iterator[None]:
+def rows_named(rows: RowsLike, file: Path | Remote, hub: HubRows | None = None) -> Iterator[None]:
     """Name rows in memory, in errors, as the user knows them: `list:row 2`, and not by the line of
-    a temporary file.
+    a temporary file; those of a hub by their URL.
     """
     try:
         yield
     except MismatchError as error:
-        if not isinstance(rows, (str, os.PathLike, Remote)):
+        if hub is not None:
+            error.args = (hub.renamed(str(error)), *error.args[1:])
+        elif not isinstance(rows, (str, os.PathLike, Remote)):
             place = re.compile(rf"{re.escape(str(file))}(:(?=\d))?")
             name = _name(rows)
             message = place.sub(lambda found: f"{name}:row " if found[1] else name, str(error))

@@ -16,6 +16,7 @@ from mismatch.data.readers.memory import RowsLike
 from mismatch.data.split import NAMES, SplitReport, assign, join, report_of
 from mismatch.errors import InputError
 from mismatch.io.atomic import together
+from mismatch.io.hub_urls import located_hub_rows
 from mismatch.io.outputs import check_outputs
 from mismatch.io.replacing import remove_earlier
 from mismatch.jobs.earlier_split import is_earlier_split
@@ -252,6 +253,8 @@ def _assign(
         )
     groups = join(image_groups, table.joined)
     paths = list(table.pictures.paths)
+    if hub := located_hub_rows(input_rows.source.name):
+        paths = list(map(hub.in_repository, paths))
     first = [row[0] for row in table.pictures.rows]
     splits = assign(
         groups,

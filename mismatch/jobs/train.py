@@ -12,9 +12,11 @@ from typing import Any, TypedDict, Unpack
 from mismatch.data.columns import MultiImage
 from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.io.hub_urls import is_hub_url
 from mismatch.jobs.fetching import FetchOptions, fetch_rows_ahead, fetched_images
-from mismatch.jobs.options import check_options, isolated_decoding
+from mismatch.jobs.options import check_options, isolated_decoding, rows_named
 from mismatch.reports.model_card import write_checkpoint_card
+from mismatch.runtime.hub_rows import hub_rows
 from mismatch.specs import LongText
 from mismatch.training.callbacks import Callback
 from mismatch.training.config import BatchBy, BestMetric, Head, Precision, TrainConfig
@@ -104,7 +106,8 @@ def train(
 
     `options` are the fields of TrainConfig. `config`: a TrainConfig, or a YAML or TOML file such as
     a run's own run.yaml; options given here win over it. `train_csv` and `val_csv` take any rows:
-    a path, a table of pandas, polars or pyarrow, a datasets.Dataset, an iterable of mappings.
+    a path, hf://datasets/OWNER/NAME of a hub, a table of pandas, polars or pyarrow, a
+    datasets.Dataset, an iterable of mappings.
     `isolate_decoding`: decode images in processes with bounds of time and memory. `fetch_images`:
     fetch images that are URLs, into the folder `fetch_cache`, also from `fetch_networks`, which are
     private ones.
@@ -122,6 +125,7 @@ def train(
     fetching = FetchOptions(fetch_images, fetch_cache, fetch_networks)
     with ExitStack() as stack:
         stack.enter_context(left_as_found())
+        chosen = _with_hub_rows(chosen, stack)
         for name, rows in tables.items():
             file = stack.enter_context(rows_file(rows, chosen.columns, absolute_images=True))
             as_file: Any = {name: str(file.path)}
@@ -136,6 +140,20 @@ def train(
         except ModuleNotFoundError as error:
             raise MissingExtraError("mismatch train", "train") from error
         return trainer.train(chosen, callbacks=callbacks, write_card=write_checkpoint_card)
+
+
+def _with_hub_rows(config: TrainConfig, stack: ExitStack) -> TrainConfig:
+    """Return the options with rows of a hub as files of its cache, which errors call by their
+    URLs.
+    """
+    for name in ROWS:
+        rows = getattr(config, name)
+        if is_hub_url(rows):
+            hub = hub_rows(rows)
+            stack.enter_context(rows_named(rows, hub.path, hub))
+            as_file: Any = {name: str(hub.path)}
+            config = replace(config, **as_file)
+    return config
 
 
 def _tables(options: TrainOptions) -> dict[str, RowsLike]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mismatch.errors import CheckpointError, MachineError, MismatchError, MissingExtraError
 from mismatch.io.atomic import atomic_file
@@ -20,7 +20,22 @@ from mismatch.progress import is_shown
 from mismatch.runtime.hub_errors import hub_errors, hub_host, is_unreachable
 from mismatch.runtime.libraries import send_nothing
 
-__all__ = ["HubName", "Snapshot", "fetch", "hub_bars", "hub_cache", "hub_library", "small_files"]
+__all__ = [
+    "COMMIT",
+    "TIMEOUT",
+    "WORTH_A_BAR",
+    "HubName",
+    "Snapshot",
+    "check_room",
+    "fetch",
+    "hub_bars",
+    "hub_cache",
+    "hub_library",
+    "remember_commit",
+    "remembered_commit",
+    "repository_folder",
+    "small_files",
+]
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 REVISION = re.compile(r"\w[\w./-]*", re.ASCII)
@@ -46,6 +61,7 @@ class HubName:
 
     repository: str  # OWNER/NAME
     revision: str | None = None  # a branch, a tag or a commit; None: the default branch
+    kind: Literal["model", "dataset"] = "model"
 
     @classmethod
     def of(cls, text: str) -> HubName:
@@ -149,18 +165,18 @@ def hub_cache() -> Path:
     return Path(constants.HF_HUB_CACHE).expanduser()
 
 
-def _home(name: HubName) -> Path:
+def repository_folder(name: HubName) -> Path:
     """Return the folder of one repository in the cache, as all libraries of the hub have it."""
-    return hub_cache() / f"models--{name.repository.replace('/', '--')}"
+    return hub_cache() / f"{name.kind}s--{name.repository.replace('/', '--')}"
 
 
 def _cached(name: HubName, weights: Weights) -> Snapshot | None:
     """Return what the cache has of a name; None where it has nothing, or a part."""
     hub_library()
-    commit = name.revision if name.is_commit else _remembered(name)
+    commit = name.revision if name.is_commit else remembered_commit(name)
     if commit is None:
         return None
-    folder = _home(name) / "snapshots" / commit
+    folder = repository_folder(name) / "snapshots" / commit
     if not folder.is_dir():
         return None
     names = sorted(
@@ -172,22 +188,26 @@ def _cached(name: HubName, weights: Weights) -> Snapshot | None:
     return Snapshot(folder, commit)
 
 
-def _remembered(name: HubName) -> str | None:
+def remembered_commit(name: HubName) -> str | None:
     """Return the commit that a branch or a tag was when it was last downloaded."""
     try:
-        commit = (_home(name) / "refs" / (name.revision or "main")).read_text("ascii").strip()
+        commit = (
+            (repository_folder(name) / "refs" / (name.revision or "main"))
+            .read_text("ascii")
+            .strip()
+        )
     except (OSError, ValueError):
         return None
     return commit if COMMIT.fullmatch(commit) else None
 
 
-def _remember(name: HubName, commit: str) -> None:
+def remember_commit(name: HubName, commit: str) -> None:
     """Write down which commit a branch or a tag is, once all of it is here. An interrupted download
     leaves the earlier one.
     """
-    if name.is_commit or _remembered(name) == commit:
+    if name.is_commit or remembered_commit(name) == commit:
         return
-    path = _home(name) / "refs" / (name.revision or "main")
+    path = repository_folder(name) / "refs" / (name.revision or "main")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
         file.write(commit)
@@ -223,7 +243,7 @@ def _download(
 ) -> Snapshot:
     """Download what the cache lacks, weights last: where they are, all is."""
     names = sorted(listing.sizes)
-    folder = _home(name) / "snapshots" / listing.commit
+    folder = repository_folder(name) / "snapshots" / listing.commit
     small = list(first(names))
     for file in small:
         if (listing.sizes.get(file) or 0) > LARGEST_SMALL:
@@ -241,7 +261,7 @@ def _download(
             " here"
         )
     _get(hub, name, listing, folder, large)
-    _remember(name, listing.commit)
+    remember_commit(name, listing.commit)
     return Snapshot(folder, listing.commit)
 
 
@@ -251,7 +271,7 @@ def _get(hub: Any, name: HubName, listing: _Listing, folder: Path, files: Sequen
     size = sum(listing.sizes[file] or 0 for file in missing)
     is_large = size >= WORTH_A_BAR
     if missing:
-        _check_room(size)
+        check_room(size)
     if is_large:
         logger.info("downloading %s of %s, %.1f MB", ", ".join(missing), name, size / 1e6)
     with hub_bars(hub, wanted=is_large):
@@ -261,7 +281,7 @@ def _get(hub: Any, name: HubName, listing: _Listing, folder: Path, files: Sequen
             )
 
 
-def _check_room(size: int) -> None:
+def check_room(size: int) -> None:
     """Raise MachineError before a download that the disk has no room for."""
     folder = hub_cache()
     while not folder.is_dir() and folder != folder.parent:

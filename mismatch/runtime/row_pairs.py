@@ -17,8 +17,10 @@ from mismatch.data.readers.memory import row_mappings
 from mismatch.data.rows import Row, not_text
 from mismatch.errors import ImageError, InputError
 from mismatch.images import as_image_source, is_in_memory
+from mismatch.io.hub_urls import is_hub_url
 from mismatch.io.remote import Remote, located
 from mismatch.runtime.arguments import check_path
+from mismatch.runtime.hub_rows import hub_rows
 from mismatch.runtime.preprocess import ImageSource, PreparedImage, own_pixels
 from mismatch.specs import SliceThresholds
 
@@ -69,9 +71,11 @@ class PairSource(NamedTuple):
 
     @classmethod
     def of(cls, rows: Any, base: str, columns: Columns | None) -> PairSource:
-        """Open a file by its path, or a source that has `path`, `base` and `columns`; take any
-        other rows as they are.
+        """Open a file by its path, rows of a hub by their URL, or a source that has `path`, `base`
+        and `columns`; take any other rows as they are.
         """
+        if is_hub_url(rows):
+            rows = hub_rows(rows).path
         if isinstance(rows, (str, Path, Remote)):
             columns = Columns(base=str(base)) if columns is None else columns
             return cls(read_rows(rows, require_label=False, columns=columns), base, columns)

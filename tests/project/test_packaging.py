@@ -121,6 +121,7 @@ def test_the_metadata(wheel: zipfile.ZipFile) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert set(metadata.get_all("Provides-Extra", [])) == {
         "audit",
+        "datasets",
         "dev",
         "docs",
         "heif",

@@ -21,7 +21,15 @@ __all__ = ["TOKEN", "Hub", "Repository", "Request", "hub_server", "use_hub"]
 
 TOKEN = "hf_standin_token_of_a_user"  # the only one that is known
 OWNER = "shop"  # whose token it is
-LARGE = (".safetensors", ".bin", ".onnx", ".pt")  # kept apart, as LFS keeps them
+LARGE = (
+    ".safetensors",
+    ".bin",
+    ".onnx",
+    ".pt",
+    ".parquet",
+    ".arrow",
+    ".tar",
+)  # kept apart, as LFS keeps them
 FOREVER = re.compile(r"[0-9a-f]{40}")
 
 
@@ -169,6 +177,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._create(known)
         elif parts[:2] == ["api", "models"] and len(parts) >= 4:
             self._api("/".join(parts[2:4]), parts[4:], known)
+        elif (
+            parts[:2] == ["api", "datasets"] and len(parts) >= 4
+        ):  # a repository datasets/OWNER/NAME
+            self._api("/".join(parts[1:4]), parts[4:], known)
+        elif parts[0] == "datasets" and len(parts) >= 6 and parts[3] == "resolve":
+            self._resolve("/".join(parts[:3]), parts[4], "/".join(parts[5:]), known)
         elif path.endswith(".git/info/lfs/objects/batch"):
             self._batch()
         elif len(parts) >= 5 and parts[2] == "resolve":
@@ -245,7 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(
             {
                 "_id": "1",
-                "id": name,
+                "id": name.removeprefix("datasets/"),
                 "modelId": name,
                 "sha": commit,
                 "private": repository.private,
