@@ -76,8 +76,8 @@ class PairSource(NamedTuple):
         """
         if is_hub_url(rows):
             hub = hub_rows(rows)
-            opened = cls.of(hub.path, base, columns)
-            return opened._replace(rows=_named(opened.rows, hub))
+            source = cls.of(hub.path, base, columns)
+            return source._replace(rows=_named(source.rows, hub))
         if isinstance(rows, (str, Path, Remote)):
             columns = Columns(base=str(base)) if columns is None else columns
             return cls(read_rows(rows, require_label=False, columns=columns), base, columns)
