@@ -57,7 +57,7 @@ def _lines(card: str) -> list[Line]:
     lines = card.removeprefix("\ufeff").splitlines()[:MAX_LINES]
     if not lines or lines[0].rstrip() != "---":
         return []
-    found: list[Line] = []
+    below: list[Line] = []
     is_inside = False
     for line in lines[1:]:
         text = line.strip()
@@ -70,51 +70,57 @@ def _lines(card: str) -> list[Line]:
         elif is_inside and text and not text.startswith("#"):
             if "\t" in line:
                 raise _NotPlainError
-            found.append((len(line) - len(line.lstrip()), text))
-    return found
+            below.append((len(line) - len(line.lstrip()), text))
+    return below
 
 
-def _block(lines: list[Line], at: int, depth: int) -> tuple[Any, int]:
+def _block(lines: list[Line], position: int, depth: int) -> tuple[Any, int]:
     """Return the value that begins at a line, and the line behind it."""
     if not depth:
         raise _NotPlainError
-    indent, text = lines[at]
+    indent, text = lines[position]
     if _is_item(text):
-        return _items(lines, at, indent, depth)
+        return _items(lines, position, indent, depth)
     if KEY.fullmatch(text):
-        return _mapping(lines, at, indent, depth)
-    return _scalar(text), at + 1
+        return _mapping(lines, position, indent, depth)
+    return _scalar(text), position + 1
 
 
-def _items(lines: list[Line], at: int, indent: int, depth: int) -> tuple[list[Any], int]:
+def _items(lines: list[Line], position: int, indent: int, depth: int) -> tuple[list[Any], int]:
     values = []
-    while at < len(lines) and lines[at][0] == indent and _is_item(lines[at][1]):
-        text = lines[at][1]
+    while position < len(lines) and lines[position][0] == indent and _is_item(lines[position][1]):
+        text = lines[position][1]
         rest = text[1:].lstrip()
         if not rest:
             raise _NotPlainError
-        lines[at] = (indent + len(text) - len(rest), rest)
-        value, at = _block(lines, at, depth - 1)
+        lines[position] = (indent + len(text) - len(rest), rest)
+        value, position = _block(lines, position, depth - 1)
         values.append(value)
-    return values, at
+    return values, position
 
 
-def _mapping(lines: list[Line], at: int, indent: int, depth: int) -> tuple[dict[str, Any], int]:
+def _mapping(
+    lines: list[Line], position: int, indent: int, depth: int
+) -> tuple[dict[str, Any], int]:
     values: dict[str, Any] = {}
-    while at < len(lines) and lines[at][0] == indent and not _is_item(lines[at][1]):
-        parts = KEY.fullmatch(lines[at][1])
+    while (
+        position < len(lines) and lines[position][0] == indent and not _is_item(lines[position][1])
+    ):
+        parts = KEY.fullmatch(lines[position][1])
         if parts is None or parts[1] in values:
             raise _NotPlainError
-        at += 1
+        position += 1
         if parts[2]:
             values[parts[1]] = _scalar(parts[2])
             continue
-        is_below = at < len(lines) and lines[at][0] > indent
-        is_list = at < len(lines) and lines[at][0] == indent and _is_item(lines[at][1])
+        is_below = position < len(lines) and lines[position][0] > indent
+        is_list = (
+            position < len(lines) and lines[position][0] == indent and _is_item(lines[position][1])
+        )
         if not (is_below or is_list):
             raise _NotPlainError
-        values[parts[1]], at = _block(lines, at, depth - 1)
-    return values, at
+        values[parts[1]], position = _block(lines, position, depth - 1)
+    return values, position
 
 
 def _is_item(text: str) -> bool:

@@ -5,8 +5,12 @@ this process.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from mismatch.errors import MismatchError
 
 __all__ = ["HUB_SCHEME", "HubRows", "is_hub_url", "located_hub_rows", "remember_hub_rows"]
 
@@ -29,6 +33,15 @@ class HubRows:
     def renamed(self, text: str) -> str:
         """Return a text in which files of the cache are called by their URLs."""
         return text.replace(f"{self.folder}{os.sep}", f"{self.url}/")
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Call files of the cache by their URLs in errors that are raised within the block."""
+        try:
+            yield
+        except MismatchError as error:
+            error.args = (self.renamed(str(error)), *error.args[1:])
+            raise
 
 
 _LOCATED: dict[str, HubRows] = {}  # URL of rows → their files, as last located

@@ -16,7 +16,7 @@ from mismatch.data.columns import Columns, MultiImage
 from mismatch.data.pairs import reading_remark
 from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MismatchError
-from mismatch.io.hub_urls import HubRows, is_hub_url
+from mismatch.io.hub_urls import is_hub_url
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
 from mismatch.jobs.fetching import FetchOptions, fetch_rows_ahead, fetched_images
@@ -44,7 +44,6 @@ __all__ = [
     "model_name",
     "open_predictor",
     "open_rows",
-    "rows_named",
 ]
 
 
@@ -184,7 +183,8 @@ def open_rows(
     spooled = rows_file(local, columns, base, absolute_images=absolute_images)
     with spooled as file, isolated_decoding(settings.isolate_decoding):
         folder = base if file.image_folder is None else str(file.image_folder)
-        with rows_named(rows, file.path, hub), fetched_images(settings.fetching):
+        naming = _rows_named(rows, file.path) if hub is None else hub.naming()
+        with naming, fetched_images(settings.fetching):
             if remark := reading_remark(file.path, columns, _name(rows)):
                 logger.info("%s", remark)
             if ahead:
@@ -193,16 +193,14 @@ def open_rows(
 
 
 @contextmanager
-def rows_named(rows: RowsLike, file: Path | Remote, hub: HubRows | None = None) -> Iterator[None]:
+def _rows_named(rows: RowsLike, file: Path | Remote) -> Iterator[None]:
     """Name rows in memory, in errors, as the user knows them: `list:row 2`, and not by the line of
-    a temporary file; those of a hub by their URL.
+    a temporary file.
     """
     try:
         yield
     except MismatchError as error:
-        if hub is not None:
-            error.args = (hub.renamed(str(error)), *error.args[1:])
-        elif not isinstance(rows, (str, os.PathLike, Remote)):
+        if not isinstance(rows, (str, os.PathLike, Remote)):
             place = re.compile(rf"{re.escape(str(file))}(:(?=\d))?")
             name = _name(rows)
             message = place.sub(lambda found: f"{name}:row " if found[1] else name, str(error))

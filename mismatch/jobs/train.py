@@ -14,7 +14,7 @@ from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.io.hub_urls import is_hub_url
 from mismatch.jobs.fetching import FetchOptions, fetch_rows_ahead, fetched_images
-from mismatch.jobs.options import check_options, isolated_decoding, rows_named
+from mismatch.jobs.options import check_options, isolated_decoding
 from mismatch.reports.model_card import write_checkpoint_card
 from mismatch.runtime.hub_rows import hub_rows
 from mismatch.specs import LongText
@@ -150,7 +150,7 @@ def _with_hub_rows(config: TrainConfig, stack: ExitStack) -> TrainConfig:
         rows = getattr(config, name)
         if is_hub_url(rows):
             hub = hub_rows(rows)
-            stack.enter_context(rows_named(rows, hub.path, hub))
+            stack.enter_context(hub.naming())
             as_file: Any = {name: str(hub.path)}
             config = replace(config, **as_file)
     return config

@@ -252,10 +252,10 @@ def _download(hub: Any, name: HubName, listing: _Listing, files: list[str]) -> N
 
 def _is_whole(path: Path, size: int | None) -> bool:
     try:
-        found = path.stat().st_size
+        there = path.stat().st_size
     except OSError:
         return False
-    return size is None or found == size
+    return size is None or there == size
 
 
 def _say(url: str, listing: _Listing, files: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from mismatch.data.readers.memory import row_mappings
 from mismatch.data.rows import Row, not_text
 from mismatch.errors import ImageError, InputError
 from mismatch.images import as_image_source, is_in_memory
-from mismatch.io.hub_urls import is_hub_url
+from mismatch.io.hub_urls import HubRows, is_hub_url
 from mismatch.io.remote import Remote, located
 from mismatch.runtime.arguments import check_path
 from mismatch.runtime.hub_rows import hub_rows
@@ -75,7 +75,9 @@ class PairSource(NamedTuple):
         and `columns`; take any other rows as they are.
         """
         if is_hub_url(rows):
-            rows = hub_rows(rows).path
+            hub = hub_rows(rows)
+            source = cls.of(hub.path, base, columns)
+            return source._replace(rows=_named(source.rows, hub))
         if isinstance(rows, (str, Path, Remote)):
             columns = Columns(base=str(base)) if columns is None else columns
             return cls(read_rows(rows, require_label=False, columns=columns), base, columns)
@@ -84,6 +86,12 @@ class PairSource(NamedTuple):
             opened = read_rows(rows.path, require_label=False, columns=columns)
             return cls(opened, base or rows.base, columns)
         return cls(rows, base, columns)
+
+
+def _named(rows: Iterable[Row], hub: HubRows) -> Iterator[Row]:
+    """Yield rows of a hub, which errors call by their URLs."""
+    with hub.naming():
+        yield from rows
 
 
 def rows_of(rows: Any) -> Iterable[Any]:

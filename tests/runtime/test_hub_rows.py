@@ -202,6 +202,12 @@ def test_a_row_is_named_by_its_files_url(hub: Hub) -> None:
     assert any(line.startswith(f"{URL}/{PARTS[1]}:row 2: label '7'") for line in report.lines())
 
 
+def test_a_predictor_names_it_too(hub: Hub) -> None:
+    hub.add(NAME, {"rows.csv": b"image_path,title_of_it\na.png,red\n"})
+    with pytest.raises(InputError, match=rf"{URL}/rows.csv:1: column 'text' is missing"):
+        list(mismatch.load(BUNDLE).predict_rows(URL))
+
+
 def test_training_names_it_too(hub: Hub, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     hub.add(NAME, {"train.parquet": parquet(0, 3, labels=[0, 7, 1])})
