@@ -97,7 +97,10 @@ def _check_path(name: str, value: object, parts: Sequence[str]) -> None:
     if "Path" in parts and isinstance(value, str) and "\0" in value:
         raise InputError(f"`{name}` is {brief(value)}; no path has a null byte", option=name)
     if name in OUTPUTS and isinstance(value, (str, os.PathLike)) and str(value) in ("", "."):
-        raise InputError(f"`{name}` names no file; give a name", option=name)
+        raise InputError(
+            f"`{name}` is a folder, the working directory, or nothing; give a file's name",
+            option=name,
+        )
 
 
 def check_whole_number(name: str, value: object, low: int, high: int = MAX_SEED) -> None:
