@@ -21,7 +21,15 @@ __all__ = ["structure_digest"]
 # attributes that say where a model comes from, or that a fingerprint has anyway
 LEFT_OUT = frozenset(
     {
-        *("training", "model_id", "image_spec", "text_spec", "name_or_path", "architectures"),
+        *(
+            "training",
+            "model_id",
+            "commit",
+            "image_spec",
+            "text_spec",
+            "name_or_path",
+            "architectures",
+        ),
         *("transformers_version", "dtype", "torch_dtype", "model_type"),
         *("_name_or_path", "_commit_hash"),
         # what is made of the cosine, and of pixels before a tower sees them

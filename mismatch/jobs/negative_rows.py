@@ -125,6 +125,8 @@ def doubtful_path(output: Path) -> Path | None:
     """Return the file of doubtful mismatches next to the output; None where that is no file."""
     if descriptor_of(output) is not None:
         return None
+    if not output.name:
+        raise InputError(f"`output` is {output}, a folder; give a file's name", option="output")
     return output.with_name(f"{output.stem}.doubtful{output.suffix}")
 
 

@@ -41,7 +41,7 @@ NOUNS = {  # parts of an annotation that are looked at → what to give
     "Predictor": "a loaded model",
     "None": "None",
 }
-OUTPUTS = ("fix", "output")  # options of files that are written
+OUTPUTS = ("fix",)  # options of files that are written, which no other check looks at
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -99,25 +98,6 @@ class DeclarationChecks(Checks):
                 f"a long text becomes {ids.shape[1]} ids, but text_spec.context_length is"
                 f" {text.context_length}"
             )
-
-    def test_words_are_told_apart(self, backbone: Backbone) -> None:
-        """Words of as many letters become other tokens."""
-        tokenizer = Tokenizer(backbone.text_spec)
-        words = sorted({word.strip(",").lower() for text in samples.TEXTS for word in text.split()})
-        alike: dict[int, list[str]] = {}
-        for word in words:
-            alike.setdefault(len(word), []).append(word)
-        groups = [group for group in alike.values() if len(group) > 1]
-        if all(_are_one(tokenizer, group) for group in groups):
-            first, second = groups[0][:2]
-            fail(
-                f"the tokenizer gives {first!r} and {second!r} the same ids, as any words of as"
-                " many letters; is its vocabulary that of the weights, in the form that it reads?"
-            )
-
-
-def _are_one(tokenizer: Tokenizer, words: Sequence[str]) -> bool:
-    return len({tuple(tokenizer([word]).input_ids[0].tolist()) for word in words}) == 1
 
 
 def changed_fields(spec: ImageSpec | TextSpec, other: ImageSpec | TextSpec) -> list[str]:

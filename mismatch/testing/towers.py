@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -185,6 +185,21 @@ class TowerChecks(Checks):
             )
             fail(f'text_spec.padding is "longest", but {other}: {remedy}')
 
+    def test_words_are_told_apart(self, backbone: Backbone) -> None:
+        """Words of as many letters become other tokens."""
+        tokenizer = Tokenizer(backbone.text_spec)
+        words = sorted({word.strip(",").lower() for text in samples.TEXTS for word in text.split()})
+        alike: dict[int, list[str]] = {}
+        for word in words:
+            alike.setdefault(len(word), []).append(word)
+        groups = [group for group in alike.values() if len(group) > 1]
+        if all(_are_one(tokenizer, group) for group in groups):
+            first, second = groups[0][:2]
+            fail(
+                f"the tokenizer gives {first!r} and {second!r} the same ids, as any words of as"
+                " many letters; is its vocabulary that of the weights, in the form that it reads?"
+            )
+
     def test_texts(self, backbone: Backbone) -> None:
         """Empty, long and unusual texts give finite embeddings."""
         tokenizer = Tokenizer(backbone.text_spec)
@@ -251,3 +266,7 @@ class TowerChecks(Checks):
                     f"{plain.name}_and_levels gives something else than {name}; it must give what"
                     f" {plain.name} and {tower.name} give"
                 )
+
+
+def _are_one(tokenizer: Tokenizer, words: Sequence[str]) -> bool:
+    return len({tuple(tokenizer([word]).input_ids[0].tolist()) for word in words}) == 1

@@ -56,6 +56,7 @@ def test_it_says_what_is_there() -> None:
     assert "CPUExecutionProvider" in result.providers
     assert result.problems == ()
     extras = {"train", "serve", "parquet", "audit", "remote", "report", "ray"}
+    extras |= {"datasets", "heif", "hub"}
     assert set(result.extras) - {"docs"} == extras
     assert result.extras["train"].install == 'pip install "mismatch-clip[train]"'
     assert result.hub.reachable is None

@@ -133,10 +133,10 @@ def test_a_shortage_is_not_taken_for_damage(
 ) -> None:
     EmbeddingCache(tmp_path, "aa").put_many(rows(1))
 
-    def load(path: Path, **options: Any) -> Any:
+    def load(path: Path, *kind: object, **options: Any) -> Any:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(np.lib.format, "open_memmap", load)
+    monkeypatch.setattr(np, "memmap", load)
     with pytest.raises(CheckpointError, match=os.strerror(number)):
         EmbeddingCache(tmp_path, "aa")
 

@@ -718,7 +718,8 @@ def test_an_installed_plugin_passes_every_check_but_those_of_what_it_does_not_of
 
 
 def test_torch_at_import_is_caught(install: Install) -> None:
-    init = "import torch\n" + plugin_files("bag")["mismatch_bag/__init__.py"]
+    init = plugin_files("bag")["mismatch_bag/__init__.py"]
+    init = init.replace("import mismatch\n", "import torch\n\nimport mismatch\n", 1)
     done = mismatch(
         install(init=init),
         "backbones",
