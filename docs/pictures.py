@@ -24,7 +24,7 @@ from PIL import Image
 
 IMAGES = Path(__file__).resolve().parent / "images"
 # the mismatch that is explained, as on the page about quickstart
-PAIR = {"image_path": "images/test/00298.jpg", "text": "Cotton tee in green, spotted"}
+PAIR = {"image_path": "images/test/00790.jpg", "text": "Blue stripy bags, set of 2"}
 ROWS = 600  # of the audit that is shown
 COLOURS = 128  # of a picture, which keeps it small
 MAX_BYTES = 60_000
