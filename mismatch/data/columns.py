@@ -45,6 +45,7 @@ ALIASES = {
     "text": ("caption", "title", "description", "comment", "name"),
     "label": ("target", "match", "is_match", "class", "y"),
 }
+SHORT = {"img"}  # of these: names that are suggested, and never taken by themselves
 OPTIONS = {"image_path": "image_column", "text": "text_column", "label": "label_column"}
 SEPARATOR = ";"  # between the images of a row
 TABS = ("tab", "\\t")  # what stands for a tab where none can be typed
@@ -287,7 +288,7 @@ def usual_columns(
 
 def usual_names(names: Iterable[str], needed: str) -> list[str]:
     """Return the names that usually stand for a needed column."""
-    usual = (needed, *ALIASES[needed])
+    usual = {needed, *ALIASES[needed]} - SHORT
     return [name for name in names if name not in COLUMNS and folded(name) in usual]
 
 
