@@ -156,6 +156,6 @@ def _outcome(check: Callable[[Backbone], object], backbone: Backbone) -> tuple[O
         check(backbone)
     except unittest.SkipTest as reason:
         return "skipped", str(reason), ""
-    except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may fail in any way; the other checks go on
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the others go on
         return "failed", one_line(error), "".join(traceback.format_exception(error))
     return "passed", "", ""

@@ -5,14 +5,14 @@ them: mapped into memory, each read where it stands.
 from __future__ import annotations
 
 import bisect
-import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from mismatch.data.embedded.columns import ImageColumn, image_columns, image_values
+from mismatch.data.embedded.damage import explained_damage
 from mismatch.data.readers.arrow_values import is_compressed
 from mismatch.errors import InputError
 
@@ -95,19 +95,6 @@ class ArrowImages:
             value = values[row - self._starts[number]]
             return value.as_py() if value.is_valid else None
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Turn what pyarrow and damage raise into an InputError; the system's own errors stay."""
-        damage = (self._arrow.ArrowException, struct.error, ValueError, IndexError)
-        try:
-            yield
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise self._damaged(error) from error
-        except damage as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> InputError:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return InputError(f"{self.path} can't be read as Arrow: {reason}")
+    def _reading(self) -> AbstractContextManager[None]:
+        """Turn damage into an InputError."""
+        return explained_damage(self.path, "Arrow", self._arrow.ArrowException)

@@ -5,16 +5,15 @@ group of pictures is ever in memory.
 from __future__ import annotations
 
 import bisect
-import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mismatch.data.embedded.columns import ImageColumn, image_columns
+from mismatch.data.embedded.damage import explained_damage
 from mismatch.data.embedded.page_file import CODECS, MARK, PagePlan, footer_of
 from mismatch.data.embedded.shared_file import SharedFile
 from mismatch.data.readers.parquet_footer import read_chunks
@@ -27,7 +26,6 @@ from mismatch.data.readers.parquet_pages import (
     PageHead,
     placed_pages,
 )
-from mismatch.errors import InputError
 
 __all__ = ["ParquetImages"]
 
@@ -218,22 +216,9 @@ class ParquetImages:
         view[position:] = footer
         return view
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Turn what pyarrow and damage raise into an InputError; the system's own errors stay."""
-        damage = (self._arrow.ArrowException, PageError, struct.error, IndexError, ValueError)
-        try:
-            yield
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise self._damaged(error) from error
-        except damage as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> InputError:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return InputError(f"{self.path} can't be read as a Parquet file: {reason}")
+    def _reading(self) -> AbstractContextManager[None]:
+        """Turn damage into an InputError."""
+        return explained_damage(self.path, "a Parquet file", self._arrow.ArrowException, PageError)
 
 
 def _checked_page(start: int, size: int, head: PageHead) -> _Page:
